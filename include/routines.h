@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * routines: Go's concurrency for C. This is the umbrella header; each of the
+ * headers below can also be included by itself.
+ */
+#ifndef ROUTINES_H
+#define ROUTINES_H
+
+#include "routines/oneshot.h"
+#include "routines/routine.h"
+#include "routines/runtime.h"
+#include "routines/stats.h"
+#include "routines/time.h"
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 1. Creating the library's pthreads: signals, names, CPUs.
+ */
+#ifndef RT_OS_THREAD_H
+#define RT_OS_THREAD_H
+
+#include <pthread.h>
+
+#include "../base/base.h"
+
+/*
+ * Creates a thread that runs fn(arg) with every asynchronous signal blocked (the
+ * program's own threads are to handle them) but those that the thread itself
+ * raises (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS), and SIGPROF, by which profilers sample.
+ * name: shown by ps and gdb, cut at 15 characters. cpu: may run there only; negative: anywhere.
+ * Returns 0 or a negative errno.
+ */
+int rt_thread_create(pthread_t *thread, const char *name, int cpu, void *(*fn)(void *), void *arg);
+
+/* 0 if the process could run a thread on this CPU, -EINVAL if not. */
+int rt_thread_check_cpu(int cpu);
+
+#endif
