@@ -228,8 +228,7 @@ ROUTINES_NODISCARD inline routine_t routines_go_copy(const char *where, routine_
 }
 #define routine_go_copy(...) routines_go_copy(ROUTINES_HERE, __VA_ARGS__)
 #else
-#define routine_go_copy(fn, ...)                                                                             \
-    routine_go_copy_at(ROUTINES_HERE, (fn), &(__VA_ARGS__), sizeof(__VA_ARGS__))
+#define routine_go_copy(fn, ...) routine_go_copy_at(ROUTINES_HERE, (fn), &(__VA_ARGS__), sizeof(__VA_ARGS__))
 #endif
 
 #ifndef ROUTINES_NO_GO

@@ -27,12 +27,12 @@ ROUTINES_BEGIN
 
 /* All zero means: as the default runtime. */
 typedef struct {
-    size_t workers;     /* 0: ROUTINES_WORKERS, else the CPUs that this process may really use
-                           (affinity mask and cgroup quota); at most ROUTINE_WORKERS_MAX */
-    size_t stack_size;  /* bytes promised to each routine. 0: ROUTINES_STACK_SIZE, else 128 KiB */
-    const char *name;   /* prefix of the threads' names, copied. NULL: "routines" */
-    const int *cpus;    /* worker i may run on cpus[i % cpu_count] only. NULL: wherever the
-                           creating thread may */
+    size_t workers;    /* 0: ROUTINES_WORKERS, else the CPUs that this process may really use
+                          (affinity mask and cgroup quota); at most ROUTINE_WORKERS_MAX */
+    size_t stack_size; /* bytes promised to each routine. 0: ROUTINES_STACK_SIZE, else 128 KiB */
+    const char *name;  /* prefix of the threads' names, copied. NULL: "routines" */
+    const int *cpus;   /* worker i may run on cpus[i % cpu_count] only. NULL: wherever the
+                          creating thread may */
     size_t cpu_count;
 } routine_runtime_config_t;
 

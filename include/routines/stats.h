@@ -16,33 +16,33 @@ ROUTINES_BEGIN
 
 /* Counts since the runtime started. */
 typedef struct {
-    uint64_t spawned;       /* routines created by go and its companions */
-    uint64_t started;       /* that began to run, or were found cancelled when they were to begin */
-    uint64_t completed;     /* that ended, in whatever way */
-    uint64_t cancelled;     /* of those completed: cancelled before they ran */
-    uint64_t in_place;      /* of those started: run by their joiner, on its stack */
-    uint64_t switches;      /* switches from one stack to another */
-    uint64_t yields;        /* routine_yield() that let somebody else run */
-    uint64_t parks;         /* times a routine stopped to wait */
-    uint64_t readies;       /* times one that waited was made runnable */
-    uint64_t steals_tried;  /* looks at other workers' queues that found something */
-    uint64_t steals_won;    /* routines taken from other workers */
-    uint64_t sleeps;        /* times a worker went to sleep for lack of work */
-    uint64_t wakeups;       /* times it was woken by somebody */
-    uint64_t spills;        /* routines moved to the shared queue for lack of memory or balance */
+    uint64_t spawned;      /* routines created by go and its companions */
+    uint64_t started;      /* that began to run, or were found cancelled when they were to begin */
+    uint64_t completed;    /* that ended, in whatever way */
+    uint64_t cancelled;    /* of those completed: cancelled before they ran */
+    uint64_t in_place;     /* of those started: run by their joiner, on its stack */
+    uint64_t switches;     /* switches from one stack to another */
+    uint64_t yields;       /* routine_yield() that let somebody else run */
+    uint64_t parks;        /* times a routine stopped to wait */
+    uint64_t readies;      /* times one that waited was made runnable */
+    uint64_t steals_tried; /* looks at other workers' queues that found something */
+    uint64_t steals_won;   /* routines taken from other workers */
+    uint64_t sleeps;       /* times a worker went to sleep for lack of work */
+    uint64_t wakeups;      /* times it was woken by somebody */
+    uint64_t spills;       /* routines moved to the shared queue for lack of memory or balance */
 } routine_counts_t;
 
 typedef struct {
-    routine_counts_t total;  /* the sum of all workers and of what plain threads did */
+    routine_counts_t total; /* the sum of all workers and of what plain threads did */
     size_t workers;
-    uint64_t live;           /* spawned and not completed */
-    uint64_t unstarted;      /* of those: not begun */
-    uint64_t parked;         /* of those: waiting for something */
-    uint64_t running;        /* of those: on a worker at this moment */
-    uint64_t runnable;       /* of those: could run, had they a worker; the unstarted included */
-    size_t stacks_live;      /* stacks that routines stand on */
-    size_t stacks_cached;    /* warm ones, kept for reuse */
-    size_t stacks_peak;      /* the most that were live or cached at once */
+    uint64_t live;        /* spawned and not completed */
+    uint64_t unstarted;   /* of those: not begun */
+    uint64_t parked;      /* of those: waiting for something */
+    uint64_t running;     /* of those: on a worker at this moment */
+    uint64_t runnable;    /* of those: could run, had they a worker; the unstarted included */
+    size_t stacks_live;   /* stacks that routines stand on */
+    size_t stacks_cached; /* warm ones, kept for reuse */
+    size_t stacks_peak;   /* the most that were live or cached at once */
 } routine_stats_t;
 
 /*

@@ -82,6 +82,7 @@ rt_context_switch:
         ldmxcsr (%rsp)
         jmp     .Lswitch_x87
 .Lswitch_fcw:
+        fnclex                          /* flags raised on the other stack must not trap on this one */
         fldcw   4(%rsp)
         jmp     .Lswitch_load
         .cfi_endproc
@@ -170,6 +171,7 @@ rt_context_call:
         .cfi_restore_state
 .Lcall_control:                         /* rare: fn changed the rounding mode or the traps */
         movzwl  4(%rsp), %ecx
+        fnclex                          /* fn's flags must not trap in its caller */
         fldcw   4(%rsp)
         stmxcsr (%rsp)
         movl    %ecx, %edx

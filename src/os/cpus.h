@@ -18,7 +18,7 @@ size_t rt_cpus_available(void);
 /*
  * The quota part, from files below `root` ("" is the real file system): root/proc/self/cgroup,
  * root/proc/self/mountinfo and the cgroup files below root at the mount points named there.
- * Returns the quota in thousandths of a CPU; 0: none.
+ * Returns the quota in thousandths of a CPU, rounded up; 0: none. Leaves errno alone.
  */
 uint64_t rt_cpus_quota(const char *root);
 

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 5. Starting routines.
+ *
+ * From a worker: a block from the worker's free list, its fields, its word, and a START
+ * entry on the worker's deque; no stack, no lock, no locked instruction. From anywhere
+ * else: the shared queue of the runtime, with STARTED set, so that only the worker that
+ * takes it from there runs it.
+ */
+#include "routine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JOINED   0
+#define DETACHED (RT_CLAIMED | RT_DETACHED)
+
+static routine_t failed(int error)
+{
+    return (routine_t){NULL, (uint64_t)error};
+}
+
+static RT_COLD uint64_t more_ids(rt_worker *w)
+{
+    const uint64_t first = rt_block_id_range();
+    w->next_id = first + 1;
+    w->end_id = first + RT_ID_RANGE;
+    return first;
+}
+
+/* No room in the deque. Puts r there all the same, or into the shared queue. */
+static RT_COLD void push_slow(rt_worker *w, rt_block *r)
+{
+    if (rt_deque_make_room(w)) {
+        rt_deque_push(&w->deque, r);
+        rt_notify(w);
+        return;
+    }
+    atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published below */
+    rt_spill(w, r);
+}
+
+/* Fills r, of the worker's free list, and publishes it. */
+RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_fn *fn, void *arg,
+                          uint64_t attr, unsigned handle)
+{
+    uint64_t id = w->next_id;
+    if (RT_UNLIKELY(id == w->end_id))
+        id = more_ids(w);
+    else
+        w->next_id = id + 1;
+    r->fn = fn;
+    r->arg = arg;
+    r->where = where;
+    r->attr.all = attr;
+    r->stack = NULL;
+    /* relaxed, both: published with the word */
+    atomic_store_explicit(&r->runtime, w->runtime, memory_order_relaxed);
+    atomic_store_explicit(&r->done.state, handle == JOINED ? RT_ONESHOT_EMPTY : RT_ONESHOT_CLOSED,
+                          memory_order_relaxed);
+    /* release: pairs with the claim of whoever starts it, be it by the handle or by the entry */
+    atomic_store_explicit(&r->word, RT_WORD(id, RT_ENTRY | handle), memory_order_release);
+    rt_counter_add(&w->counts.spawned, 1); /* before the push: it is counted before it can end (R13) */
+    if (RT_LIKELY(rt_deque_has_room(&w->deque))) {
+        rt_deque_push(&w->deque, r);
+        rt_notify(w);
+    } else {
+        push_slow(w, r);
+    }
+    return (routine_t){r, id};
+}
+
+/* What a go can ask for beyond a function and its argument. */
+typedef struct {
+    const char *where, *name;
+    routine_fn *fn;
+    void *arg;
+    const void *copy; /* not null: of so many bytes, instead of arg */
+    size_t copy_size;
+    size_t stack_size;
+    rt_runtime *runtime;
+    unsigned handle;
+} wish;
+
+static rt_block *block_get(rt_worker *w)
+{
+    return w ? rt_free_get(w) : rt_block_get();
+}
+
+static void block_put(rt_worker *w, rt_block *r)
+{
+    if (w)
+        rt_free_put(w, r);
+    else
+        rt_block_put(r);
+}
+
+/* Makes the copy of a closure. */
+static bool copy_in(rt_worker *w, rt_block *r, const wish *what)
+{
+    if (what->copy_size <= RT_COPY_MAX) {
+        rt_block *home = block_get(w);
+        if (!home)
+            return false;
+        r->arg = (char *)home + RT_COPY_OFFSET;
+        r->attr.flags |= RT_FLAG_COPY_BLOCK;
+    } else {
+        r->arg = malloc(what->copy_size);
+        if (!r->arg)
+            return false;
+        r->attr.flags |= RT_FLAG_COPY_MALLOC;
+    }
+    memcpy(r->arg, what->copy, what->copy_size);
+    return true;
+}
+
+static bool name_in(rt_block *r, const char *name)
+{
+    rt_extra *extra = rt_local_extra(r);
+    if (!extra)
+        return false;
+    extra->name = strdup(name);
+    return extra->name != NULL;
+}
+
+static void undo(rt_worker *w, rt_block *r)
+{
+    rt_run_drop_copy(r);
+    if (r->attr.flags & RT_FLAG_EXTRA) {
+        free(r->extra->name);
+        free(r->extra);
+    }
+    r->attr.all = 0;
+    block_put(w, r);
+}
+
+/* The general way, for everything but a plain go on a worker. */
+static RT_NOINLINE routine_t spawn_wish(const wish *what)
+{
+    if (!what->fn || what->stack_size > ROUTINE_STACK_MAX)
+        return failed(EINVAL);
+    rt_thread *t = rt_self();
+    rt_worker *w = t ? t->worker : NULL;
+    rt_runtime *rt = what->runtime ? what->runtime : w ? w->runtime : NULL;
+    if (!rt) {
+        int error = 0;
+        rt = rt_runtime_default(&error);
+        if (!rt)
+            return failed(-error);
+    }
+
+    rt_block *r = block_get(w);
+    if (!r)
+        return failed(ENOMEM);
+    r->arg = what->arg;
+    r->attr = (rt_attr){
+        .stack_pages = what->stack_size ? rt_runtime_stack_pages(what->stack_size)
+                                        : (uint32_t)(rt->stack_promised / RT_STACK_UNIT),
+    };
+    if ((what->copy && !copy_in(w, r, what)) || (what->name && !name_in(r, what->name))) {
+        undo(w, r);
+        return failed(ENOMEM);
+    }
+    if (w && w->runtime == rt)
+        return spawn(w, r, what->where, what->fn, r->arg, r->attr.all, what->handle);
+
+    const uint64_t id = rt_block_id();
+    r->fn = what->fn;
+    r->where = what->where;
+    r->stack = NULL;
+    /* relaxed, both: published with the word */
+    atomic_store_explicit(&r->runtime, rt, memory_order_relaxed);
+    atomic_store_explicit(&r->done.state, what->handle == JOINED ? RT_ONESHOT_EMPTY : RT_ONESHOT_CLOSED,
+                          memory_order_relaxed);
+    /* release: as in spawn. STARTED: a joiner must not take it out of the shared queue (R4) */
+    atomic_store_explicit(&r->word, RT_WORD(id, RT_STARTED | what->handle), memory_order_release);
+    const int rc = rt_inject(rt, r);
+    if (rc != 0) {
+        atomic_store_explicit(&r->word, 0, memory_order_relaxed); /* nobody has seen it */
+        undo(w, r);
+        return failed(-rc);
+    }
+    return (routine_t){r, id};
+}
+
+routine_t routine_go_at(const char *where, routine_fn *fn, void *arg)
+{
+    rt_thread *t = rt_self();
+    rt_worker *w;
+    rt_block *r;
+    if (RT_LIKELY(t && (w = t->worker) != NULL && fn && (r = rt_free_get(w)) != NULL))
+        return spawn(w, r, where, fn, arg, w->attr, JOINED);
+    return spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg});
+}
+
+int routine_go_detached_at(const char *where, routine_fn *fn, void *arg)
+{
+    rt_thread *t = rt_self();
+    rt_worker *w;
+    rt_block *r;
+    if (RT_LIKELY(t && (w = t->worker) != NULL && fn && (r = rt_free_get(w)) != NULL)) {
+        spawn(w, r, where, fn, arg, w->attr, DETACHED);
+        return 0;
+    }
+    const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .handle = DETACHED});
+    return h.block ? 0 : -(int)h.id;
+}
+
+routine_t routine_go_with_at(const char *where, const routine_attr_t *attr, routine_fn *fn, void *arg)
+{
+    if (!attr)
+        return routine_go_at(where, fn, arg);
+    return spawn_wish(&(wish){.where = where,
+                              .fn = fn,
+                              .arg = arg,
+                              .name = attr->name,
+                              .stack_size = attr->stack_size,
+                              .runtime = attr->runtime});
+}
+
+routine_t routine_go_copy_at(const char *where, routine_fn *fn, const void *object, size_t size)
+{
+    if (!object)
+        return failed(EINVAL);
+    return spawn_wish(&(wish){.where = where, .fn = fn, .copy = object, .copy_size = size});
+}
+
+int routine_run_at(const char *where, routine_fn *fn, void *arg, void **result)
+{
+    int error = 0;
+    rt_runtime *rt = rt_runtime_default(&error);
+    return rt ? routine_runtime_run_at(where, rt, fn, arg, result) : error;
+}
+
+int routine_runtime_run_at(const char *where, routine_runtime_t *runtime, routine_fn *fn, void *arg,
+                           void **result)
+{
+    if (!runtime)
+        return -EINVAL;
+    return routine_join(spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .runtime = runtime}),
+                        result);
+}

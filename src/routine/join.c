@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 5. Joining, detaching, and the in-place run of a child by its joiner.
+ *
+ * The right to the handle and the right to start the routine are bits of one word, so one
+ * compare-and-swap takes both (R3, R14). Having won them the joiner calls the
+ * child on its own stack: sound, since it waits for exactly this child. Never is another
+ * routine run on a waiting one's stack.
+ *
+ * The child's START entry is then taken out of the deque if it is the newest there, which it
+ * usually is; else it stays behind as a tombstone (R1, R2). The compare-and-swap on
+ * the word is also the barrier that taking it out needs (deque.h, D3).
+ *
+ * The child is a routine of its own while it runs in place: it has its own block, which
+ * is the current one of the thread, and may park, in which case the whole stack parks with it.
+ * What tells them apart is `parent`, the joiner (R9).
+ */
+#include "routine.h"
+
+#include <errno.h>
+
+#include "../context/context.h"
+
+/* A child is run in place only if its whole promise is left below the joiner's frame, and this for the calls
+ * between (R5). */
+#define RED_ZONE ((size_t)2048)
+
+/* How many in-place runs go by before the worker looks whether anybody else is ready (R8). */
+#define BREATH 4096
+
+RT_INLINE bool has_room(const rt_block *me, const rt_block *child)
+{
+    const size_t room = (size_t)((char *)__builtin_frame_address(0) - me->stack->low);
+    return room >= (size_t)child->attr.stack_pages * RT_STACK_UNIT + RED_ZONE;
+}
+
+/* Runs the claimed child on the stack of `me`, the current routine. Thread and worker may be others
+ * afterwards. */
+RT_INLINE void *run_in_place(rt_thread *t, rt_worker *w, rt_block *me, rt_block *child)
+{
+    child->stack = me->stack;
+    child->parent = me;
+    rt_counter_add(&w->counts.in_place, 1);
+    t->current = child;
+    void *result = rt_context_call(&child->mark, child->fn, child->arg);
+    if (RT_UNLIKELY(!rt_self()->worker))
+        rt_run_forked(child);
+    if (RT_UNLIKELY(child->attr.flags))
+        rt_run_cleanup(child);
+    rt_self()->current = me;
+    return result;
+}
+
+/* After the in-place run: counts it, and now and then lets others run. */
+RT_INLINE void ended_in_place(rt_worker *w)
+{
+    rt_counter_add_release(&w->counts.in_place_ended, 1);
+    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place, memory_order_relaxed) % BREATH == 0)) /* own */
+        rt_breathe();
+}
+
+/* The result of a finished routine whose handle is ours; the block is released. */
+static int take_result(rt_block *r, void **result)
+{
+    const int status = r->attr.status;
+    if (result && status == 0)
+        *result = r->done.value;
+    rt_release(r);
+    return status;
+}
+
+static int wait_for(rt_block *r, void **result)
+{
+    rt_oneshot_wait(&r->done);
+    return take_result(r, result);
+}
+
+/* The child is claimed by the joiner, but is not to run on its stack: it runs next, on one of its own. */
+static RT_COLD int run_next(rt_block *child, void **result)
+{
+    rt_worker *w = rt_self()->worker;
+    if (rt_ready_enter(&w->ready)) {
+        rt_ready_put_next(&w->ready, child);
+        rt_ready_leave(&w->ready);
+    } else {
+        rt_spill(w, child);
+    }
+    return wait_for(child, result);
+}
+
+/* Has `r` the calling routine somewhere below it on this stack, waiting? */
+static bool is_waiting_for_me(const rt_thread *t, const rt_block *r)
+{
+    if (!t || !t->worker)
+        return false;
+    for (const rt_block *p = t->current; p; p = p->parent)
+        if (p == r)
+            return true;
+    return false;
+}
+
+/* Wins the handle, with `flags` (CLAIMED, and perhaps DETACHED) set in the word; and if `start` and it has
+ * not been started, the right to start it too. Returns 0 and the word as it was, or a negative errno. */
+static int claim_handle(rt_block *r, uint64_t id, uint64_t flags, bool start, uint64_t *before)
+{
+    uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire), wanted;
+    do {
+        if (RT_WORD_ID(word) != id || word & (RT_DETACHED | RT_RELEASED))
+            return -ESRCH;
+        if (word & RT_CLAIMED)
+            return -EBUSY;
+        wanted = word | flags | (start ? RT_STARTED : 0);
+        /* acquire: pairs with go's publication; release: with the one who starts or recycles it */
+    } while (!atomic_compare_exchange_weak_explicit(&r->word, &word, wanted, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    *before = word;
+    return 0;
+}
+
+static int no_block(routine_t h)
+{
+    return h.id ? -(int)h.id : -ESRCH;
+}
+
+static RT_NOINLINE int join_slow(routine_t h, void **result)
+{
+    rt_block *r = h.block;
+    if (!r)
+        return no_block(h);
+    rt_thread *t = rt_self();
+    rt_worker *w = t ? t->worker : NULL;
+    if (is_waiting_for_me(t, r) && RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) == h.id)
+        return -EDEADLK;
+
+    /* R14; a routine of another runtime is not run here */
+    const bool here = w && rt_block_runtime(r) == w->runtime;
+    uint64_t before;
+    const int rc = claim_handle(r, h.id, RT_CLAIMED, here, &before);
+    if (rc != 0)
+        return rc;
+    if (!here || before & RT_STARTED)
+        return wait_for(r, result);
+
+    w->dead++; /* its entry stays behind, most likely in this worker's deque */
+    if (before & RT_CANCEL) {
+        rt_counter_add(&w->counts.in_place, 1);
+        rt_counter_add(&w->counts.cancelled, 1);
+        rt_run_drop_copy(r);
+        ended_in_place(w);
+        rt_release(r);
+        return -ECANCELED;
+    }
+    if (!has_room(t->current, r))
+        return run_next(r, result);
+    void *value = run_in_place(t, w, t->current, r);
+    if (result)
+        *result = value;
+    rt_release(r);
+    ended_in_place(rt_self()->worker);
+    return 0;
+}
+
+int routine_join(routine_t h, void **result)
+{
+    rt_block *r = h.block;
+    rt_thread *t = rt_self();
+    rt_worker *w;
+    if (RT_UNLIKELY(!r || !t) || RT_UNLIKELY((w = t->worker) == NULL))
+        return join_slow(h, result);
+
+    /* The short way: a child that has not been started, whose entry is the newest on this worker's deque (of
+     * this runtime, then). */
+    uint64_t word = RT_WORD(h.id, RT_ENTRY);
+    if (RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)) ||
+        RT_UNLIKELY(atomic_load_explicit(&r->word, memory_order_relaxed) !=
+                    word)) /* the claim below decides */
+        return join_slow(h, result);
+    const int64_t bottom = rt_deque_take_announce(&w->deque);
+    /* seq_cst: the barrier of D3. acquire and release as in claim_handle. ENTRY stays: the next line tells */
+    if (RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&r->word, &word, word | RT_STARTED | RT_CLAIMED,
+                                                             memory_order_seq_cst, memory_order_relaxed))) {
+        rt_deque_take_abandon(&w->deque, bottom);
+        return join_slow(h, result);
+    }
+    const bool entry_gone = rt_deque_take_settle(&w->deque, bottom);
+    rt_block *me = t->current;
+    if (RT_UNLIKELY(!has_room(me, r))) {
+        if (entry_gone) /* acq_rel: as every change of the word */
+            atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
+        return run_next(r, result);
+    }
+    void *value = run_in_place(t, w, me, r);
+    if (result)
+        *result = value;
+    w = rt_self()->worker;
+    if (RT_LIKELY(entry_gone))
+        rt_recycle(r);
+    else
+        rt_release(r);
+    if (RT_UNLIKELY(w->dead != 0))
+        rt_bury(w);
+    ended_in_place(w);
+    return 0;
+}
+
+int routine_try_join(routine_t h, void **result)
+{
+    rt_block *r = h.block;
+    uint64_t before;
+    if (!r)
+        return no_block(h);
+    const uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire);
+    if (RT_WORD_ID(word) != h.id || word & (RT_DETACHED | RT_RELEASED))
+        return -ESRCH;
+    if (word & RT_CLAIMED)
+        return -EBUSY;
+    if (is_waiting_for_me(rt_self(), r))
+        return -EDEADLK;
+    /* acquire: pairs with finish. A state of another incarnation is found out by the claim */
+    if (atomic_load_explicit(&r->done.state, memory_order_acquire) != RT_ONESHOT_FULL)
+        return -EAGAIN;
+    const int rc = claim_handle(r, h.id, RT_CLAIMED, false, &before);
+    return rc != 0 ? rc : take_result(r, result);
+}
+
+int routine_detach(routine_t h)
+{
+    rt_block *r = h.block;
+    uint64_t before;
+    if (!r)
+        return no_block(h);
+    const int rc = claim_handle(r, h.id, RT_CLAIMED | RT_DETACHED, false, &before);
+    if (rc != 0)
+        return rc;
+    uintptr_t empty = RT_ONESHOT_EMPTY;
+    /* of this and finish the later one releases; acq_rel: after all that the other did */
+    if (!atomic_compare_exchange_strong_explicit(&r->done.state, &empty, RT_ONESHOT_CLOSED,
+                                                 memory_order_acq_rel, memory_order_acquire))
+        rt_release(r);
+    return 0;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 5. Routine-local storage.
+ *
+ * Keys are slots of one table; the generation of a slot is odd while the key exists, so
+ * a value set under a deleted key is not found under the next one. Values stand in an
+ * array of the routine's extra, made at the first set, which nobody else touches.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "routine.h"
+
+#define ROUNDS 4 /* of destructors, while they set new values */
+
+static struct {
+    /* written under lock, read by everybody: pairs as said there */
+    _Atomic uint32_t generation;
+    _Atomic(void (*)(void *)) destructor;
+} keys[ROUTINE_KEYS_MAX];
+
+static rt_lock_t lock;
+
+typedef struct {
+    uint32_t generation; /* of the key that it was set under */
+    void *value;
+} local;
+
+static bool exists(routine_key_t key)
+{
+    /* acquire: pairs with create */
+    return key.index < ROUTINE_KEYS_MAX && key.generation % 2 == 1 &&
+           atomic_load_explicit(&keys[key.index].generation, memory_order_acquire) == key.generation;
+}
+
+int routine_key_create(routine_key_t *key, void (*destructor)(void *))
+{
+    int rc = -EAGAIN;
+    rt_lock_acquire(&lock);
+    for (uint32_t i = 0; i < ROUTINE_KEYS_MAX && rc != 0; i++) {
+        const uint32_t generation =
+            atomic_load_explicit(&keys[i].generation, memory_order_relaxed); /* locked */
+        if (generation % 2 == 1)
+            continue;
+        atomic_store_explicit(&keys[i].destructor, destructor, memory_order_relaxed); /* published by: */
+        atomic_store_explicit(&keys[i].generation, generation + 1, memory_order_release);
+        *key = (routine_key_t){i, generation + 1};
+        rc = 0;
+    }
+    rt_lock_release(&lock);
+    return rc;
+}
+
+int routine_key_delete(routine_key_t key)
+{
+    int rc = -EINVAL;
+    rt_lock_acquire(&lock);
+    if (exists(key)) {
+        atomic_store_explicit(&keys[key.index].generation, key.generation + 1, memory_order_release);
+        rc = 0;
+    }
+    rt_lock_release(&lock);
+    return rc;
+}
+
+/* Runs the destructors; the ending routine itself, or the ending plain thread. */
+static void destroy(rt_block *r)
+{
+    local *locals = r->extra->locals;
+    bool again = true;
+    for (int round = 0; round < ROUNDS && again; round++) {
+        again = false;
+        for (uint32_t i = 0; i < ROUTINE_KEYS_MAX; i++) {
+            void *value = locals[i].value;
+            if (!value || !exists((routine_key_t){i, locals[i].generation}))
+                continue;
+            locals[i].value = NULL;
+            void (*fn)(void *) =
+                atomic_load_explicit(&keys[i].destructor, memory_order_relaxed); /* see exists */
+            if (fn) {
+                fn(value);
+                again = true;
+            }
+        }
+    }
+    free(locals);
+    r->extra->locals = NULL;
+    r->extra->cleanup = NULL;
+}
+
+rt_extra *rt_local_extra(rt_block *r)
+{
+    if (!(r->attr.flags & RT_FLAG_EXTRA)) {
+        rt_extra *extra = calloc(1, sizeof *extra);
+        if (!extra)
+            return NULL;
+        r->extra = extra;
+        r->attr.flags |= RT_FLAG_EXTRA;
+    }
+    return r->extra;
+}
+
+void *routine_getspecific(routine_key_t key)
+{
+    const rt_thread *t = rt_self();
+    const rt_block *r = t ? t->current : NULL;
+    if (!r || !(r->attr.flags & RT_FLAG_EXTRA) || !r->extra->locals || !exists(key))
+        return NULL;
+    const local *l = (const local *)r->extra->locals + key.index;
+    return l->generation == key.generation ? l->value : NULL;
+}
+
+int routine_setspecific(routine_key_t key, const void *value)
+{
+    if (!exists(key))
+        return -EINVAL;
+    rt_block *r = rt_thread_here()->current;
+    rt_extra *extra = rt_local_extra(r);
+    if (!extra)
+        return -ENOMEM;
+    if (!extra->locals) {
+        extra->locals = calloc(ROUTINE_KEYS_MAX, sizeof(local));
+        if (!extra->locals)
+            return -ENOMEM;
+        extra->cleanup = destroy;
+    }
+    local *l = (local *)extra->locals + key.index;
+    l->generation = key.generation;
+    l->value = (void *)(uintptr_t)value; // NOLINT(performance-no-int-to-ptr): const away, as in pthreads
+    return 0;
+}
+
+void rt_local_fork_lock(void)
+{
+    rt_lock_acquire(&lock);
+}
+
+void rt_local_fork_unlock(void)
+{
+    rt_lock_release(&lock);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 5. Running a routine on a stack of its own, and its end.
+ *
+ * A stack runs one routine after the other: when one is over and the next to run has
+ * not begun yet, it begins on the same stack, without a switch.
+ */
+#include "routine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "../base/panic.h"
+#include "../context/context.h"
+
+void rt_run_drop_copy(rt_block *r)
+{
+    if (r->attr.flags & RT_FLAG_COPY_BLOCK) {
+        rt_block *home = (rt_block *)(void *)((char *)r->arg - RT_COPY_OFFSET);
+        rt_thread *t = rt_self();
+        if (t && t->worker)
+            rt_free_put(t->worker, home);
+        else
+            rt_block_put(home);
+    } else if (r->attr.flags & RT_FLAG_COPY_MALLOC) {
+        free(r->arg);
+    }
+    r->attr.flags &= (uint16_t) ~(RT_FLAG_COPY_BLOCK | RT_FLAG_COPY_MALLOC);
+}
+
+void rt_run_cleanup(rt_block *r)
+{
+    if (r->attr.flags & RT_FLAG_EXTRA && r->extra->cleanup)
+        r->extra->cleanup(r);
+    rt_run_drop_copy(r);
+}
+
+/* Delivers the result. The block may be gone when this returns. */
+static void finish(rt_block *r, void *result, int status)
+{
+    r->done.value = result;
+    r->attr.status = (int16_t)status;
+    /* release: the result goes with it; acquire: what the waiter or the one who detached it did comes first
+     */
+    const uintptr_t before = atomic_exchange_explicit(&r->done.state, RT_ONESHOT_FULL, memory_order_acq_rel);
+    if (before == RT_ONESHOT_EMPTY)
+        return;
+    if (before == RT_ONESHOT_CLOSED)
+        rt_release(r);
+    else
+        rt_ready_block((rt_block *)before); // NOLINT(performance-no-int-to-ptr): a waiter's address
+}
+
+void rt_run_fail(rt_block *r, int status)
+{
+    rt_counts *counts = &rt_self()->worker->counts;
+    rt_counter_add(&counts->started, 1);
+    if (status == -ECANCELED)
+        rt_counter_add(&counts->cancelled, 1);
+    else if (atomic_load_explicit(&r->word, memory_order_relaxed) &
+             RT_DETACHED) /* a hint is enough to panic */
+        rt_panic(
+            "no memory for the stack of a detached routine (started at %s): nobody would learn that it did "
+            "not run. Start fewer at a time, with smaller stacks, or join them",
+            r->where);
+    rt_run_drop_copy(r);
+    rt_counter_add_release(&counts->completed, 1); /* before the result: a joiner finds it counted */
+    finish(r, NULL, status);
+}
+
+void rt_run_forked(const rt_block *r)
+{
+    rt_panic("this is a child process, forked from within a routine (started at %s): only its current stack "
+             "exists here, so it must not return from the routine's function nor from a child run in place. "
+             "End it by exit(), _exit() or exec",
+             r->where);
+}
+
+void rt_run_stack(void *passed)
+{
+    rt_stack_begin(passed);
+    rt_block *r = rt_self()->current;
+    rt_stack *stack = r->stack;
+    for (;;) {
+        rt_runtime *rt = rt_block_runtime(r);
+        r->parent = NULL;
+        /* acquire: pairs with routine_cancel. R4: who starts it reads the bit */
+        if (RT_UNLIKELY(atomic_load_explicit(&r->word, memory_order_acquire) & RT_CANCEL) ||
+            RT_UNLIKELY(atomic_load_explicit(&rt->cancelling, memory_order_relaxed))) {
+            rt_run_fail(r, -ECANCELED);
+        } else {
+            rt_counter_add(&rt_self()->worker->counts.started, 1);
+            void *result = rt_context_call(&r->mark, r->fn, r->arg);
+            if (RT_UNLIKELY(!rt_self()->worker))
+                rt_run_forked(r);
+            if (RT_UNLIKELY(r->attr.flags))
+                rt_run_cleanup(r);
+            /* before the result: a joiner finds it counted */
+            rt_counter_add_release(&rt_self()->worker->counts.completed, 1);
+            finish(r, result, 0);
+        }
+        r = rt_stack_next(stack);
+    }
+}
+
+void routine_exit(void *result)
+{
+    rt_thread *t = rt_self();
+    if (!t || !t->worker) {
+        if (t && t->forked)
+            rt_run_forked(t->current);
+        rt_panic(
+            "routine_exit() was called by a plain thread: it ends routines; a thread ends by pthread_exit()");
+    }
+    rt_context_return(t->current->mark, result);
+}

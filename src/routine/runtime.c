@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 5. The life of a runtime: its threads, its end, the default one, and fork.
+ *
+ * A shutdown waits in `draining` (scheduler.c: check_drained) until nothing is alive,
+ * closes the shared queue under its lock, so that no plain thread can start anything more, and
+ * then lets the threads end: they are all looking for work, on their own stacks.
+ */
+#define _GNU_SOURCE
+#include "../../include/routines/runtime.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/panic.h"
+#include "../context/sanitize.h"
+#include "../observe/overflow.h"
+#include "../os/clock.h"
+#include "../os/cpus.h"
+#include "../os/pages.h"
+#include "../os/thread.h"
+#include "routine.h"
+
+#define STACK_DEFAULT ((size_t)128 << 10)
+
+/* rt_runtime.state */
+enum { RUNNING, DRAINING, STOPPED };
+
+/* rt_runtime.gate */
+enum { GATE_SHUT, GATE_OPEN };
+
+static struct {
+    rt_lock_t lock;
+    rt_runtime *all; /* under lock */
+} registry;
+
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+
+/* ---- fork (R13) ---- */
+
+static void fork_prepare(void)
+{
+    rt_lock_acquire(&registry.lock);
+    rt_local_fork_lock();
+    rt_block_fork_lock();
+}
+
+static void fork_parent(void)
+{
+    rt_block_fork_unlock();
+    rt_local_fork_unlock();
+    rt_lock_release(&registry.lock);
+}
+
+/* Only the forking thread is here. Its memory of the runtimes is of no use: their threads are gone, their
+ * locks in any state. They are forgotten, not freed. */
+static void fork_child(void)
+{
+    fork_parent();
+    rt_membarrier_init();
+    registry.all = NULL;
+    rt_runtime_choose(rt_runtime_chosen(), NULL);
+    rt_thread *t = rt_self();
+    if (t && t->worker) {
+        t->worker = NULL;
+        t->forked = true;
+        rt_block *stand_in = rt_block_get();
+        if (!stand_in)
+            rt_panic("no memory to let a forked child go on");
+        stand_in->attr = (rt_attr){.flags = RT_FLAG_THREAD};
+        stand_in->where = t->current ? t->current->where : "?";
+        stand_in->parent = NULL;
+        stand_in->stack = NULL;
+        atomic_store_explicit(&stand_in->word, RT_WORD(rt_block_id(), RT_STARTED),
+                              memory_order_relaxed); /* as above */
+        t->current = stand_in;
+    }
+}
+
+static void library_init(void)
+{
+    rt_membarrier_init();
+    rt_pages_init();
+    rt_overflow_install();
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
+        rt_warn("pthread_atfork failed for lack of memory: a child of fork() must not use the library");
+}
+
+/* ---- threads ---- */
+
+static void *thread_main(void *arg)
+{
+    rt_thread *t = arg;
+    _Atomic uint32_t *gate = &t->runtime->gate;
+    while (atomic_load_explicit(gate, memory_order_acquire) == GATE_SHUT) /* pairs with routine_runtime_new */
+        rt_futex_wait(gate, GATE_SHUT, INT64_MAX);
+
+    pthread_attr_t attr;
+    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+        void *low = NULL;
+        size_t size = 0;
+        pthread_attr_getstack(&attr, &low, &size);
+        t->own.low = low;
+        t->own.high = (char *)low + size;
+        pthread_attr_destroy(&attr);
+    }
+    t->own.fiber = rt_sanitize_thread_fiber();
+    rt_self_set(t);
+    void *signals = rt_overflow_attach();
+    rt_thread_run(t);
+    rt_overflow_detach(signals);
+    rt_self_set(NULL);
+    return NULL;
+}
+
+/* Starts up to worker_count threads. Returns how many, and the error of the first that could not be. */
+static size_t start_threads(rt_runtime *rt, const routine_runtime_config_t *config, int *error)
+{
+    size_t started = 0;
+    *error = 0;
+    while (started < rt->worker_count) {
+        rt_thread *t = &rt->threads[started];
+        t->worker = &rt->workers[started];
+        t->runtime = rt;
+        char name[40];
+        snprintf(name, sizeof name, "%s-%zu", rt->name, started);
+        const int cpu = config->cpu_count ? config->cpus[started % config->cpu_count] : -1;
+        *error = rt_thread_create(&t->id, name, cpu, thread_main, t);
+        if (*error != 0)
+            break;
+        started++;
+    }
+    return started;
+}
+
+/* ---- making one ---- */
+
+uint32_t rt_runtime_stack_pages(size_t wish)
+{
+    const size_t least = rt_stack_minimum();
+    return (uint32_t)(rt_round_up(wish < least ? least : wish, RT_STACK_UNIT) / RT_STACK_UNIT);
+}
+
+static void dispose(rt_runtime *rt)
+{
+    for (size_t i = 0; rt->workers && i < rt->worker_count; i++)
+        rt_deque_destroy(&rt->workers[i].deque);
+    free(rt->workers);
+    free(rt->threads);
+    free(rt);
+}
+
+/* Zeroed memory on cache lines of its own. */
+static void *lines(size_t size)
+{
+    void *memory = aligned_alloc(RT_CACHE_LINE, rt_round_up(size, RT_CACHE_LINE));
+    if (memory)
+        memset(memory, 0, size);
+    return memory;
+}
+
+static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *name)
+{
+    rt_runtime *rt = lines(sizeof *rt);
+    if (!rt)
+        return NULL;
+    rt->workers = lines(workers * sizeof *rt->workers);
+    rt->threads = lines(workers * sizeof *rt->threads);
+    if (!rt->workers || !rt->threads) {
+        dispose(rt);
+        return NULL;
+    }
+    for (; rt->worker_count < workers; rt->worker_count++) {
+        rt_worker *w = &rt->workers[rt->worker_count];
+        if (!rt_deque_init(&w->deque)) {
+            dispose(rt);
+            return NULL;
+        }
+        w->runtime = rt;
+        w->index = rt->worker_count;
+        w->random = UINT64_C(0x9e3779b97f4a7c15) * (rt->worker_count + 1);
+        w->attr = (rt_attr){.stack_pages = (uint32_t)(stack_promised / RT_STACK_UNIT)}.all;
+    }
+    rt->stack_promised = stack_promised;
+    rt->entry = rt_run_stack;
+    rt->fail = rt_run_fail;
+    snprintf(rt->name, sizeof rt->name, "%s", name);
+    rt_stack_pool_init(&rt->stacks, stack_promised);
+    return rt;
+}
+
+int routine_runtime_new(routine_runtime_t **runtime, const routine_runtime_config_t *config)
+{
+    static const routine_runtime_config_t defaults;
+    if (!runtime)
+        return -EINVAL;
+    if (!config)
+        config = &defaults;
+    if (config->workers > ROUTINE_WORKERS_MAX || config->stack_size > ROUTINE_STACK_MAX ||
+        (config->cpu_count != 0) != (config->cpus != NULL))
+        return -EINVAL;
+    for (size_t i = 0; i < config->cpu_count; i++)
+        if (rt_thread_check_cpu(config->cpus[i]) != 0)
+            return -EINVAL;
+    pthread_once(&library_once, library_init);
+
+    size_t workers = config->workers ? config->workers : rt_config_workers();
+    if (workers == 0)
+        workers = rt_cpus_available();
+    if (workers > ROUTINE_WORKERS_MAX)
+        workers = ROUTINE_WORKERS_MAX;
+    size_t stack = config->stack_size ? config->stack_size : rt_config_stack_size();
+    stack = (size_t)rt_runtime_stack_pages(stack ? stack : STACK_DEFAULT) * RT_STACK_UNIT;
+
+    rt_runtime *rt = allocate(workers, stack, config->name ? config->name : "routines");
+    if (!rt)
+        return -ENOMEM;
+    int error;
+    const size_t started = start_threads(rt, config, &error);
+    for (size_t i = started; i < rt->worker_count; i++)
+        rt_deque_destroy(&rt->workers[i].deque);
+    rt->worker_count = rt->thread_count = started;
+    if (started == 0) {
+        dispose(rt);
+        return error;
+    }
+    rt_lock_acquire(&registry.lock);
+    rt->next = registry.all;
+    registry.all = rt;
+    rt_lock_release(&registry.lock);
+    atomic_store_explicit(&rt->gate, GATE_OPEN, memory_order_release); /* pairs with thread_main */
+    rt_futex_wake(&rt->gate, INT32_MAX);
+    *runtime = rt;
+    return 0;
+}
+
+rt_runtime *rt_runtime_default(int *error)
+{
+    rt_runtime *rt = rt_runtime_chosen();
+    if (RT_LIKELY(rt != NULL))
+        return rt;
+    static rt_lock_t starting;
+    rt_lock_acquire(&starting);
+    rt = rt_runtime_chosen();
+    if (!rt) {
+        *error = routine_runtime_new(&rt, NULL);
+        if (*error == 0)
+            rt_runtime_choose(NULL, rt);
+        else
+            rt = NULL;
+    }
+    rt_lock_release(&starting);
+    return rt;
+}
+
+routine_runtime_t *routine_runtime_default(void)
+{
+    int error;
+    return rt_runtime_default(&error);
+}
+
+routine_runtime_t *routine_runtime_current(void)
+{
+    const rt_thread *t = rt_self();
+    return t && t->worker ? t->runtime : NULL;
+}
+
+size_t routine_runtime_workers(const routine_runtime_t *runtime)
+{
+    return runtime ? runtime->worker_count : 0;
+}
+
+/* ---- ending one ---- */
+
+static void cancel_if_of(rt_block *r, void *runtime)
+{
+    uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* pairs with go's publication */
+    if (RT_WORD_ID(word) != 0 && rt_block_runtime(r) == runtime)
+        routine_cancel((routine_t){r, RT_WORD_ID(word)});
+}
+
+/* Waits until nothing is alive and closes the shared queue. False: the deadline passed. */
+static bool drain(rt_runtime *rt, int64_t deadline)
+{
+    for (;;) {
+        /* check_drained's other side: say so, barrier, look */
+        atomic_store_explicit(&rt->draining, 1, memory_order_relaxed);
+        rt_membarrier_heavy();
+        rt_lock_acquire(&rt->lock);
+        rt->closed = rt_runtime_live(rt) == 0; /* under the lock nobody outside can start one */
+        const bool done = rt->closed;
+        rt_lock_release(&rt->lock);
+        if (done)
+            return true;
+        int rc = 0;
+        while (rc == 0 &&
+               atomic_load_explicit(&rt->draining, memory_order_acquire) == 1) /* pairs with check_drained */
+            rc = rt_futex_wait(&rt->draining, 1, deadline);
+        if (rc == -ETIMEDOUT && atomic_load_explicit(&rt->draining, memory_order_acquire) == 1)
+            return false;
+    }
+}
+
+static void stop_threads(rt_runtime *rt)
+{
+    atomic_store_explicit(&rt->stopping, true,
+                          memory_order_release); /* pairs with stopping() in scheduler.c */
+    rt_membarrier_light();                       /* as for a push: idle.h, I1 */
+    rt_idle_wake_all(&rt->idle);
+    for (size_t i = 0; i < rt->thread_count; i++)
+        pthread_join(rt->threads[i].id, NULL);
+    rt_runtime_clear(rt);
+    rt_stack_pool_destroy(&rt->stacks);
+}
+
+int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeout)
+{
+    if (!runtime || (how != ROUTINE_SHUTDOWN_WAIT && how != ROUTINE_SHUTDOWN_CANCEL))
+        return -EINVAL;
+    if (routine_runtime_current() == runtime)
+        return -EDEADLK;
+    uint32_t state = RUNNING;
+    if (!atomic_compare_exchange_strong_explicit(&runtime->state, &state, DRAINING, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return state == DRAINING ? -EBUSY : -EALREADY;
+
+    const int64_t deadline = rt_clock_after(timeout);
+    if (how == ROUTINE_SHUTDOWN_CANCEL) {
+        /* relaxed: a routine that starts meanwhile is cancelled by this or by the other */
+        atomic_store_explicit(&runtime->cancelling, true, memory_order_relaxed);
+        rt_block_each(cancel_if_of, runtime);
+    }
+    const bool drained = drain(runtime, deadline);
+    atomic_store_explicit(&runtime->draining, 0, memory_order_relaxed); /* nobody waits any more */
+    if (!drained) {
+        atomic_store_explicit(&runtime->cancelling, false, memory_order_relaxed); /* as above */
+        atomic_store_explicit(&runtime->state, RUNNING,
+                              memory_order_release); /* pairs with the next shutdown */
+        return -ETIMEDOUT;
+    }
+    rt_runtime_choose(runtime, NULL); /* if it was the default one, the next go() starts another */
+    stop_threads(runtime);
+    atomic_store_explicit(&runtime->state, STOPPED, memory_order_release); /* pairs with free */
+    return 0;
+}
+
+int routine_runtime_free(routine_runtime_t *runtime)
+{
+    if (!runtime)
+        return -EINVAL;
+    if (atomic_load_explicit(&runtime->state, memory_order_acquire) != STOPPED)
+        return -EBUSY;
+    rt_lock_acquire(&registry.lock);
+    rt_runtime **link = &registry.all;
+    while (*link && *link != runtime)
+        link = &(*link)->next;
+    if (*link)
+        *link = runtime->next;
+    rt_lock_release(&registry.lock);
+    dispose(runtime);
+    return 0;
+}

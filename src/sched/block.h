@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The control block of a routine, and the process-wide pool they come from.
+ *
+ * A block is 128 bytes of type-stable memory: it is never unmapped, and its first
+ * word always is a word as below, so a handle {block, id} can be checked for
+ * ever (R3, R13).
+ *
+ * The word is id << RT_WORD_BITS | flags. The id is unique in the process and changes with every
+ * incarnation; 0 is no incarnation at all. Whoever is not the executing routine
+ * changes the word only by compare-and-swap on an expected id.
+ *
+ *   STARTED   set once, by whoever wins the right to run it (R1, R4)
+ *   ENTRY     a START entry for it stands in a deque. Cleared by whoever takes the entry out, or the
+ *             one who starts it knows that it has taken it out, and the bit no longer counts
+ *   CANCEL    somebody asked it to stop; sticky
+ *   CLAIMED   somebody joins it, has joined it or has given the handle up: only one can (R14)
+ *   DETACHED  with CLAIMED: the handle was given up, nobody is waiting
+ *   RELEASED  execution is over and the handle used up; only ENTRY keeps the block
+ *
+ * A block is recycled when execution is over, the handle is used up and the entry
+ * is gone (R1). The first two meet in the oneshot `done`, whose later party releases;
+ * then the releaser and whoever drops the entry settle it by RELEASED and ENTRY.
+ */
+#ifndef RT_SCHED_BLOCK_H
+#define RT_SCHED_BLOCK_H
+
+#include "../base/base.h"
+#include "../os/futex.h"
+
+typedef struct rt_block rt_block;
+typedef struct rt_stack rt_stack;
+typedef struct routine_runtime rt_runtime; /* the public name, of what worker.h defines */
+
+enum {
+    RT_STARTED = 1,
+    RT_ENTRY = 2,
+    RT_CANCEL = 4,
+    RT_CLAIMED = 8,
+    RT_DETACHED = 16,
+    RT_RELEASED = 32,
+    RT_WORD_BITS = 8
+};
+
+#define RT_WORD(id, flags) ((uint64_t)(id) << RT_WORD_BITS | (uint64_t)(flags))
+#define RT_WORD_ID(word)   ((word) >> RT_WORD_BITS)
+
+/* rt_attr.flags */
+enum {
+    RT_FLAG_COPY_BLOCK = 1,  /* arg points into a block of its own, RT_COPY_OFFSET from its start */
+    RT_FLAG_COPY_MALLOC = 2, /* arg was malloc'ed for it */
+    RT_FLAG_EXTRA = 4,       /* extra is not null */
+    RT_FLAG_THREAD = 8       /* not a routine: the stand-in of a plain thread (scheduler.c) */
+};
+
+/* What go writes in one store. */
+typedef union {
+    struct {
+        uint32_t stack_pages; /* promised, in units of RT_STACK_UNIT bytes */
+        int16_t status;       /* what join returns: 0 or a negative errno */
+        uint16_t flags;
+    };
+    uint64_t all;
+} rt_attr;
+
+#define RT_STACK_UNIT 4096u
+
+/* Seldom needed: allocated when it is. */
+typedef struct rt_extra {
+    char *name;
+    void (*cleanup)(rt_block *); /* run by the ending routine itself, or NULL (local.c) */
+    void *locals;
+} rt_extra;
+
+/* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING. */
+enum {
+    RT_ONESHOT_EMPTY = 0,
+    RT_ONESHOT_SENDING = 1, /* a bit, with EMPTY or a waiter: a value is about to come */
+    RT_ONESHOT_FULL = 2,
+    RT_ONESHOT_TAKEN = 4,
+    RT_ONESHOT_CLOSED = 6
+};
+
+typedef struct {
+    _Atomic uintptr_t state;
+    void *value; /* the sender's until FULL, then the receiver's */
+} rt_oneshot;
+
+struct rt_block {
+    /* -- the first line: what go and join touch -- */
+    RT_ALIGNED _Atomic uint64_t word;
+    void *(*fn)(void *);           /* these are the spawner's until published, */
+    void *arg;                     /* then the executing routine's */
+    _Atomic(rt_runtime *) runtime; /* relaxed: read before the word is won, used after */
+    rt_oneshot done;               /* its result */
+    const char *where;             /* started at: "file:line" */
+    rt_attr attr;
+    /* -- the second line: the executing routine's -- */
+    void *sp;         /* while parked: what rt_context_switch saved */
+    rt_stack *stack;  /* what it stands on; null: not begun */
+    rt_block *link;   /* in the one list that it is in: free, ready, shared */
+    void *mark;       /* where routine_exit leaves to */
+    rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
+    rt_extra *extra;
+    _Atomic uint32_t permit; /* a plain thread's stand-in: the futex it sleeps on */
+};
+
+_Static_assert(sizeof(rt_block) == 2 * RT_CACHE_LINE, "a control block is two cache lines");
+
+/* Copies of closures of up to this size live in a block of their own, behind its word. */
+#define RT_COPY_OFFSET 16
+#define RT_COPY_MAX    (sizeof(rt_block) - RT_COPY_OFFSET)
+
+/* Blocks travel between a worker's free list and the pool in chains of so many, linked by `link`. */
+#define RT_BLOCK_BATCH 256
+
+/* A full chain of RT_BLOCK_BATCH blocks with word 0, or NULL: no memory. Any thread. */
+rt_block *rt_block_batch_get(void);
+
+/* Gives a full chain back. Any thread. */
+void rt_block_batch_put(rt_block *chain);
+
+/* One block for a caller without a free list. Any thread. */
+rt_block *rt_block_get(void);
+
+/* Gives one block, word 0, back. Any thread. */
+void rt_block_put(rt_block *block);
+
+/* A range of ids that nobody else gets: [*first, *first + RT_ID_RANGE). */
+#define RT_ID_RANGE 1024
+uint64_t rt_block_id_range(void);
+uint64_t rt_block_id(void);
+
+/* Calls visit for every block there is, in use or not. The pool is locked meanwhile. */
+void rt_block_each(void (*visit)(rt_block *, void *), void *arg);
+
+/* fork: before, and after in parent and child (R13). */
+void rt_block_fork_lock(void);
+void rt_block_fork_unlock(void);
+
+#endif

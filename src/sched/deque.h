@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The Chase-Lev work-stealing deque: one owner pushes and takes at the
+ * bottom, any thread steals at the top.
+ *
+ * Chase and Lev 2005, "Dynamic circular work-stealing deque"; the C11 orders
+ * after Lê, Pop, Cohen and Zappa Nardelli 2013, "Correct and efficient
+ * work-stealing for weak memory models", with two differences: the order stands
+ * on the operations and not in fences (ThreadSanitizer knows no fences, and
+ * clang makes an mfence of one), and every store of bottom releases (their
+ * relaxed restore in take breaks the release sequence of an earlier push since C++20,
+ * and a thief could then read a slot before it was written).
+ *
+ * The argument, by steps that the code cites:
+ *
+ *  D1 push writes the slot, then releases bottom; a thief acquires bottom, so it
+ *     sees the slot of every index below the bottom it read.
+ *  D2 Nobody but the owner writes bottom; top only grows, by compare-and-swap, by
+ *     one: an index is handed to one thief at most.
+ *  D3 take announces: it lowers bottom to b, then reads top. steal reads top, then
+ *     bottom. All four are seq_cst, so of a take and a steal of the same index b at
+ *     least one sees the other: the thief that read top = b after somebody's
+ *     increment finds bottom = b and leaves; or the owner finds top >= b.
+ *  D4 If the owner finds top < b the item is its own: no thief can still get to b,
+ *     as it would have to read top = b, written after the owner's read of top
+ *     and so after bottom = b in the order of D3, and then would see that bottom.
+ *     If it finds top = b, owner and thieves settle it by the compare-and-swap.
+ *  D5 A ring is replaced by one of twice the size, with the same items, published
+ *     by release. A thief may still read the old ring: rings are kept until the
+ *     deque is destroyed (all the old ones together are smaller than the last). A
+ *     slot it reads there cannot have been overwritten, unless top has moved on,
+ *     and then its compare-and-swap fails.
+ *
+ * On x86-64 the announcement of D3 in rt_deque_take_if is a plain store, followed by the
+ * locked instruction of the caller's claim before top is read: a locked instruction is a
+ * full barrier there, and saving a second one is a quarter of go and join. Elsewhere
+ * it is a seq_cst store (AArch64: stlr, the same instruction as a release).
+ *
+ * What the entries mean is the scheduler's business: an item is an opaque pointer.
+ */
+#ifndef RT_SCHED_DEQUE_H
+#define RT_SCHED_DEQUE_H
+
+#include "../base/base.h"
+
+typedef struct rt_ring {
+    int64_t mask; /* capacity - 1 */
+    struct rt_ring *older;
+    _Atomic(void *) slots[];
+} rt_ring;
+
+typedef struct {
+    /* thieves and owner, by compare-and-swap (D2) */
+    RT_ALIGNED _Atomic int64_t top;
+    /* written by the owner, read by thieves (D1, D3, D5) */
+    RT_ALIGNED _Atomic int64_t bottom;
+    _Atomic(rt_ring *) ring;
+    /* owner only: a top that was true once, so never too large */
+    int64_t top_seen;
+} rt_deque;
+
+/* 64-bit indices never wrap: at an item a nanosecond that takes 292 years. */
+
+/* The order of the announcement when a locked instruction follows: see the head. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define RT_DEQUE_ANNOUNCE memory_order_release
+#else
+#define RT_DEQUE_ANNOUNCE memory_order_seq_cst
+#endif
+
+/* An empty deque. false: no memory. */
+bool rt_deque_init(rt_deque *d);
+void rt_deque_destroy(rt_deque *d);
+
+/* Owner: doubles the ring. false: no memory, nothing changed. */
+bool rt_deque_grow(rt_deque *d);
+
+/* Owner: the newest item, or NULL. */
+void *rt_deque_take(rt_deque *d);
+
+/* Anybody: the oldest item; NULL: there was none, or another thief was faster. */
+void *rt_deque_steal(rt_deque *d);
+
+/* Anybody: how many items it seems to have. A hint: never negative. */
+RT_INLINE int64_t rt_deque_size(const rt_deque *d)
+{
+    /* relaxed: a hint, checked by whoever acts on it; the re-check before a sleep is ordered by its own
+     * barrier (idle.h) */
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);
+    const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);
+    return b > t ? b - t : 0;
+}
+
+/* Anybody: the oldest item as it stands now, without taking it; NULL: none. A hint. */
+void *rt_deque_peek(const rt_deque *d);
+
+/* Owner: is there room for one more without growing? */
+RT_INLINE bool rt_deque_has_room(rt_deque *d)
+{
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);   /* own */
+    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
+    if (RT_LIKELY(b - d->top_seen <= ring->mask))
+        return true;
+    d->top_seen =
+        atomic_load_explicit(&d->top, memory_order_acquire); /* pairs with steal: slots below are free */
+    return b - d->top_seen <= ring->mask;
+}
+
+/* Owner: adds the newest item; there must be room. */
+RT_INLINE void rt_deque_push(rt_deque *d, void *item)
+{
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);        /* own */
+    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);            /* own */
+    atomic_store_explicit(&ring->slots[b & ring->mask], item, memory_order_relaxed); /* D1: released below */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release);                  /* D1 */
+}
+
+/* Owner: is `item` the newest one? It may be stolen at any moment. */
+RT_INLINE bool rt_deque_is_newest(const rt_deque *d, const void *item)
+{
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
+    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);   /* own */
+    /* an empty deque may show an old pointer: harmless, rt_deque_take_settle finds that out */
+    return atomic_load_explicit(&ring->slots[b & ring->mask], memory_order_relaxed) == item; /* own */
+}
+
+/* Owner: the first half of a take, the announcement of D3. Between this and rt_deque_take_settle the caller
+ * must execute a seq_cst read-modify-write. */
+RT_INLINE int64_t rt_deque_take_announce(rt_deque *d)
+{
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
+    atomic_store_explicit(&d->bottom, b, RT_DEQUE_ANNOUNCE);                      /* D3 */
+    return b;
+}
+
+/* Owner: the second half: true if the item at index b, announced, is now the caller's; false if a thief has
+ * it. */
+RT_INLINE bool rt_deque_take_settle(rt_deque *d, int64_t b)
+{
+    int64_t t = atomic_load_explicit(&d->top, memory_order_seq_cst); /* D3 */
+    if (RT_LIKELY(t < b))
+        return true; /* D4 */
+    bool won = false;
+    if (t == b) /* D4; seq_cst: pairs with steal's */
+        won = atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
+                                                      memory_order_relaxed);
+    /* release, as every store of bottom (see the head) */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release);
+    return won;
+}
+
+/* Owner: takes back an announcement; the item stays. */
+RT_INLINE void rt_deque_take_abandon(rt_deque *d, int64_t b)
+{
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* release, as every store of bottom */
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. See idle.h for the argument; the steps I1 to I5 are cited here.
+ */
+#include "idle.h"
+
+#include "../os/clock.h"
+
+/* Under lock. seq_cst: one order of all changes of state, seen by I1 by way of its barrier */
+static uint64_t change(rt_idle *idle, uint64_t minus, uint64_t plus)
+{
+    const uint64_t before =
+        atomic_load_explicit(&idle->state, memory_order_relaxed); /* written under the lock */
+    atomic_store_explicit(&idle->state, before - minus + plus, memory_order_seq_cst);
+    return before;
+}
+
+/* Under lock. */
+static void list_add(rt_idle *idle, rt_sleeper *me, uint64_t kind)
+{
+    atomic_store_explicit(&me->permit, 0, memory_order_relaxed); /* nobody can give one yet */
+    me->kind = kind;
+    me->next = idle->sleepers;
+    me->link = &idle->sleepers;
+    if (me->next)
+        me->next->link = &me->next;
+    idle->sleepers = me;
+    change(idle, RT_IDLE_SEARCHING, kind);
+}
+
+/* Under lock: it is searching then. */
+static void list_remove(rt_idle *idle, rt_sleeper *s)
+{
+    *s->link = s->next;
+    if (s->next)
+        s->next->link = s->link;
+    s->link = NULL;
+    change(idle, s->kind, RT_IDLE_SEARCHING);
+}
+
+static void give_permit(rt_sleeper *s)
+{
+    atomic_store_explicit(&s->permit, 1, memory_order_release); /* pairs with permitted */
+    rt_futex_wake(&s->permit, 1);
+}
+
+static bool permitted(rt_sleeper *me)
+{
+    return atomic_load_explicit(&me->permit, memory_order_acquire) != 0; /* pairs with give_permit */
+}
+
+void rt_idle_wake(rt_idle *idle, bool lone)
+{
+    const uint64_t seen =
+        atomic_load_explicit(&idle->state, memory_order_relaxed); /* looked at again below */
+    if (RT_IDLE_SEARCHERS(seen) || (lone && RT_IDLE_NAPPERS(seen)))
+        return;
+    rt_lock_acquire(&idle->lock);
+    const uint64_t state =
+        atomic_load_explicit(&idle->state, memory_order_relaxed); /* written under the lock */
+    rt_sleeper *s = RT_IDLE_SEARCHERS(state) ? NULL : idle->sleepers;
+    if (s)
+        list_remove(idle, s); /* I2 */
+    rt_lock_release(&idle->lock);
+    if (s)
+        give_permit(s);
+}
+
+void rt_idle_search(rt_idle *idle)
+{
+    rt_lock_acquire(&idle->lock);
+    change(idle, 0, RT_IDLE_SEARCHING);
+    rt_lock_release(&idle->lock);
+}
+
+void rt_idle_found(rt_idle *idle)
+{
+    rt_lock_acquire(&idle->lock);
+    const uint64_t before = change(idle, RT_IDLE_SEARCHING, 0);
+    rt_lock_release(&idle->lock);
+    if (RT_IDLE_SEARCHERS(before) == 1 && RT_IDLE_SLEEPERS(before) != 0)
+        rt_idle_wake(idle, false); /* I5 */
+}
+
+/* Off the list again, by itself or because a waker took it off. True: woken. */
+static bool come_back(rt_idle *idle, rt_sleeper *me)
+{
+    rt_lock_acquire(&idle->lock);
+    const bool woken = !me->link;
+    if (!woken)
+        list_remove(idle, me);
+    rt_lock_release(&idle->lock);
+    if (woken)
+        rt_idle_sleep(me); /* the permit has come, or is about to: it must not meet the next rest */
+    return woken;
+}
+
+bool rt_idle_nap(rt_idle *idle, rt_sleeper *me, int64_t ns)
+{
+    const int64_t until = rt_clock_after(ns);
+    rt_lock_acquire(&idle->lock);
+    list_add(idle, me, RT_IDLE_NAPPING);
+    rt_lock_release(&idle->lock);
+    while (!permitted(me) && rt_futex_wait(&me->permit, 0, until) == 0)
+        continue;
+    return come_back(idle, me);
+}
+
+void rt_idle_announce(rt_idle *idle, rt_sleeper *me)
+{
+    rt_lock_acquire(&idle->lock);
+    list_add(idle, me, RT_IDLE_SLEEPING);
+    rt_lock_release(&idle->lock);
+    rt_membarrier_heavy(); /* I3, I4 */
+}
+
+void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me)
+{
+    come_back(idle, me);
+}
+
+void rt_idle_sleep(rt_sleeper *me)
+{
+    while (!permitted(me))
+        rt_futex_wait(&me->permit, 0, INT64_MAX);
+}
+
+void rt_idle_wake_all(rt_idle *idle)
+{
+    for (;;) {
+        rt_lock_acquire(&idle->lock);
+        rt_sleeper *s = idle->sleepers;
+        if (s)
+            list_remove(idle, s);
+        rt_lock_release(&idle->lock);
+        if (!s)
+            return;
+        give_permit(s);
+    }
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. How idle workers rest, and how work wakes them: nothing is ever lost
+ * (design, invariant 3; R12), an idle process uses no CPU, and a push costs one load.
+ *
+ * A worker without work is *searching* (it looks through all queues), *napping* (it declined
+ * the only item of a busy worker, which that will probably take back itself, and looks again
+ * in a moment) or *sleeping* on a futex without a limit. `state` counts the three; it changes
+ * under the lock only and is read without. After Go's proc.go and Vyukov's eventcount; by steps:
+ *
+ *  I1 Whoever makes work visible does, in this order: publish it; light barrier; read
+ *     state. If nobody searches and somebody sleeps, it wakes one. If somebody naps, it
+ *     does that only when it left more than one item; a lone one is the napper's to see, in time.
+ *  I2 Waking counts the woken worker as searching, under the lock: so at most one wake-up is under way,
+ *     however many push.
+ *  I3 A worker that finds nothing declares itself sleeping and no longer searching, in one
+ *     step, heavy barrier, and then looks at every queue once more. If there is
+ *     anything it withdraws, and searches again.
+ *  I4 By the barriers, of a push and a worker going to sleep at least one sees the other:
+ *     the push finds it in state, or I3's last look finds the work. A push that left
+ *     it to a searcher (I1) read a state from before that searcher's I3, so the searcher's last
+ *     look comes after the push. A push that left it to a napper likewise: a napper only ever goes back to
+ * searching. I5 A searcher that finds work stops searching before it runs it; the last one to stop wakes
+ * another, who finds what pushes left to the first.
+ *
+ * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
+ * list first, so it is woken once.
+ */
+#ifndef RT_SCHED_IDLE_H
+#define RT_SCHED_IDLE_H
+
+#include "../os/futex.h"
+#include "../os/membarrier.h"
+
+typedef struct rt_sleeper {
+    _Atomic uint32_t permit;
+    /* under the lock */
+    uint64_t kind;                   /* RT_IDLE_NAPPING or RT_IDLE_SLEEPING, while on the list */
+    struct rt_sleeper *next, **link; /* link null: not on the list */
+} rt_sleeper;
+
+typedef struct {
+    RT_ALIGNED _Atomic uint64_t state;
+    rt_lock_t lock;
+    rt_sleeper *sleepers; /* under lock: the last to rest is the first to be woken, its caches are warm */
+} rt_idle;
+
+/* Units and fields of state. */
+#define RT_IDLE_SEARCHING    UINT64_C(1)
+#define RT_IDLE_NAPPING      (UINT64_C(1) << 16)
+#define RT_IDLE_SLEEPING     (UINT64_C(1) << 32)
+#define RT_IDLE_SEARCHERS(s) ((s)&0xffff)
+#define RT_IDLE_NAPPERS(s)   ((s) >> 16 & 0xffff)
+#define RT_IDLE_SLEEPERS(s)  ((s) >> 32)
+
+/* I1, for whoever made work visible: true if somebody may have to be woken. Any thread. */
+RT_INLINE bool rt_idle_anybody(const rt_idle *idle)
+{
+    rt_membarrier_light();
+    return atomic_load_explicit(&idle->state, memory_order_relaxed) != 0; /* ordered by the barrier */
+}
+
+/* I1 after rt_idle_anybody. lone: only one item is there. */
+void rt_idle_wake(rt_idle *idle, bool lone);
+
+/* A worker begins to search. */
+void rt_idle_search(rt_idle *idle);
+
+/* It found something (I5). */
+void rt_idle_found(rt_idle *idle);
+
+/* It rests for at most ns, or until woken; searching before and after. Returns true if it was woken. */
+bool rt_idle_nap(rt_idle *idle, rt_sleeper *me, int64_t ns);
+
+/* It found nothing (I3, the first half): the caller looks once more after this. */
+void rt_idle_announce(rt_idle *idle, rt_sleeper *me);
+
+/* I3, the last look found something: the caller is searching again. */
+void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me);
+
+/* Sleeps until woken; the caller is searching then. */
+void rt_idle_sleep(rt_sleeper *me);
+
+/* Wakes everybody: shutdown. */
+void rt_idle_wake_all(rt_idle *idle);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The scheduler: which routine runs next, and where. All that blocks is
+ * written on rt_park and rt_ready alone.
+ *
+ * Protocols cited by number: block.h (the word), deque.h (D), ready.h (L), idle.h (I),
+ * and the rules R of docs/design.md.
+ */
+#ifndef RT_SCHED_SCHEDULER_H
+#define RT_SCHED_SCHEDULER_H
+
+#include "worker.h"
+
+/*
+ * Runs on the other side of a park, when the routine `r` is saved: here it is published
+ * (enqueued as a waiter, a lock released). False: it is not to wait after all, and is made runnable again.
+ * Must not park itself. On the parked stack `arg` is still good until r has been published.
+ */
+typedef bool rt_commit_fn(rt_block *r, void *arg);
+
+/*
+ * Stops the calling routine, or plain thread, until rt_ready. A routine may be on
+ * another thread afterwards.
+ */
+void rt_park(rt_commit_fn *commit, void *arg);
+
+/* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
+void rt_ready_block(rt_block *r);
+
+/* Work was made visible on the worker's own queues (I1). */
+RT_COLD void rt_notify_slow(rt_worker *w);
+
+RT_INLINE void rt_notify(rt_worker *w)
+{
+    if (RT_UNLIKELY(rt_idle_anybody(&w->runtime->idle)))
+        rt_notify_slow(w);
+}
+
+/* Lets others run. False: there was nobody, or this is a plain thread. */
+bool rt_yield(void);
+
+/* Now and then, from a routine that only starts and joins: lets those run that are ready, and looks at the
+ * shared queue (R8). */
+RT_COLD void rt_breathe(void);
+
+/* A routine that has never run, to the shared queue of its runtime. Its word says STARTED: nobody else may
+ * start it. -ECANCELED: the runtime is closed. */
+int rt_inject(rt_runtime *rt, rt_block *r);
+
+/* After a push on the worker's deque failed for lack of memory: a routine whose word says UNSTARTED and no
+ * ENTRY goes to the shared queue. */
+RT_COLD void rt_spill(rt_worker *w, rt_block *r);
+
+/* Drops the dead entries at the bottom of the worker's own deque (R2). */
+RT_COLD void rt_bury(rt_worker *w);
+
+/* Before the deque grows: if it holds many dead entries, they are dropped instead (R2). */
+RT_COLD bool rt_deque_make_room(rt_worker *w);
+
+/* The routine's execution is over and its handle is used up: recycles it, unless its entry still stands in a
+ * deque (R1). */
+void rt_release(rt_block *r);
+
+/* The same when its entry is known to be gone. */
+void rt_recycle(rt_block *r);
+
+/* The calling thread's record; made if this is a plain thread that has none. Never NULL: no memory panics. */
+rt_thread *rt_thread_here(void);
+
+/*
+ * For the first function of a routine's stack (runtime's `entry`): called first of all with what the switch
+ * passed; then after each routine, which is over, to get the next one to run on this very stack.
+ * Does not return when there is none to run here: then this stack is given back.
+ */
+void rt_stack_begin(void *passed);
+rt_block *rt_stack_next(rt_stack *stack);
+
+/* What a thread that holds a worker does all day: runs routines until the runtime stops. On the thread's own
+ * stack. */
+void rt_thread_run(rt_thread *t);
+
+/* The default runtime, if there is one; and its choice (runtime.c). */
+rt_runtime *rt_runtime_chosen(void);
+bool rt_runtime_choose(rt_runtime *before, rt_runtime *after);
+
+/* Does the worker run a routine at this moment? A hint. */
+bool rt_worker_is_running(const rt_worker *w);
+
+/* How many routines of a runtime are alive: exact when none is being started or ending. */
+uint64_t rt_runtime_live(rt_runtime *rt);
+
+/* Empties all queues of a runtime without threads and without live routines: only tombstones are left. */
+void rt_runtime_clear(rt_runtime *rt);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The three things that a schedule is made of.
+ *
+ * A *worker* is the right to run routines: queues, free lists, counters. A
+ * *thread* is a pthread; it runs routines while it holds a worker, and there may be more
+ * threads than workers. So what belongs to a run (the current routine, the thread's own
+ * stack) stands in the thread, what belongs to the right stands in the worker, and
+ * code fetches thread and worker anew after anything that can switch.
+ *
+ * A *runtime* is a set of workers with a shared queue for what comes from outside.
+ */
+#ifndef RT_SCHED_WORKER_H
+#define RT_SCHED_WORKER_H
+
+#include <pthread.h>
+
+#include "../context/self.h"
+#include "block.h"
+#include "deque.h"
+#include "idle.h"
+#include "ready.h"
+#include "stack.h"
+
+/* Counters: each written by one worker (those of the runtime itself: under the lock of the
+ * shared queue), read by anybody. */
+typedef struct {
+    /* started and completed: by the scheduler; those run in place are counted for themselves */
+    rt_counter spawned, started, completed, cancelled, in_place, in_place_ended, switches, yields, parks,
+        readies, steals_tried, steals_won, sleeps, wakeups, spills, stacks_bound, stacks_left;
+} rt_counts;
+
+typedef struct rt_worker {
+    /* owner only: the thread that holds the worker */
+    rt_block *free; /* control blocks, by link */
+    uint32_t free_count;
+    uint32_t tick; /* picks so far: now and then the order of the queues changes (scheduler.c) */
+    uint64_t next_id, end_id;
+    uint64_t attr;     /* the default rt_attr */
+    uint32_t dead;     /* at most so many of the deque's entries are tombstones of ours (R2) */
+    uint32_t next_run; /* routines taken from the next slot in a row */
+    uint32_t breath;   /* children run in place since the last look around (R8) */
+    uint32_t stack_count;
+    rt_stack *stacks;    /* warm ones, by link */
+    rt_block *free_more; /* a full batch beside the free list, or null */
+    uint64_t random;
+    rt_runtime *runtime;
+    size_t index;
+    _Atomic bool busy; /* not looking for work; read by anybody */
+    rt_deque deque;
+    rt_ready ready;
+    RT_ALIGNED rt_counts counts;
+    /* shared */
+    RT_ALIGNED rt_sleeper sleeper;
+} rt_worker;
+
+typedef struct rt_thread {
+    rt_worker *worker; /* null: it may not run routines; a plain thread never may */
+    rt_block *current; /* the routine that it runs; a plain thread's stand-in */
+    rt_stack own;      /* its own stack, on which it looks for work */
+    void *sp;          /* of its own stack, while it runs a routine */
+    rt_runtime *runtime;
+    pthread_t id;
+    bool forked; /* in a child forked from within a routine: it stands on that routine's stack */
+} rt_thread;
+
+struct routine_runtime {
+    /* constant once it runs */
+    rt_worker *workers;
+    size_t worker_count;
+    rt_thread *threads;
+    size_t thread_count;
+    size_t stack_promised;
+    void (*entry)(void *);         /* what runs first on a routine's stack */
+    void (*fail)(rt_block *, int); /* ends a routine that never ran, with this status */
+    char name[12];
+    _Atomic uint32_t gate; /* the threads wait here until it is known how many there are (runtime.c) */
+    rt_stack_pool stacks;
+    rt_idle idle;
+    /* the shared queue: what comes from outside, and spills */
+    RT_ALIGNED rt_lock_t lock;
+    /* under lock */
+    rt_block *head;
+    rt_block *tail;
+    bool closed;      /* no routine can be started any more */
+    rt_counts counts; /* what plain threads did */
+    /* written under lock, read as a hint */
+    _Atomic uint64_t count;
+    /* shutdown: rt_runtime_drained (scheduler.c) and runtime.c */
+    _Atomic uint32_t draining; /* a futex: 0; 1 somebody waits for the end of all routines; 2 it has come */
+    _Atomic bool stopping;     /* the threads are to end */
+    _Atomic bool cancelling;   /* every routine is asked to stop */
+    _Atomic uint32_t state;    /* RT_RUNTIME_… */
+    rt_runtime *next;          /* among all runtimes, under the lock of runtime.c */
+};
+
+/* A worker's free list: one of its blocks, or NULL. */
+RT_COLD rt_block *rt_free_refill(rt_worker *w);
+RT_COLD void rt_free_flush(rt_worker *w);
+
+RT_INLINE rt_block *rt_free_get(rt_worker *w)
+{
+    rt_block *r = w->free;
+    if (RT_UNLIKELY(!r))
+        return rt_free_refill(w);
+    w->free = r->link;
+    w->free_count--;
+    return r;
+}
+
+/* Takes back a block whose word is 0. */
+RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
+{
+    r->link = w->free;
+    w->free = r;
+    if (RT_UNLIKELY(++w->free_count == RT_BLOCK_BATCH))
+        rt_free_flush(w);
+}
+
+/* The routine's runtime. relaxed: see rt_block */
+RT_INLINE rt_runtime *rt_block_runtime(rt_block *r)
+{
+    return atomic_load_explicit(&r->runtime, memory_order_relaxed);
+}
+
+#endif
