@@ -21,35 +21,32 @@ static routine_t failed(int error)
     return (routine_t){NULL, (uint64_t)error};
 }
 
-static RT_COLD uint64_t more_ids(rt_worker *w)
+/* The rare ends of spawn. Each is its last call, so that the short way needs no frame. */
+
+static RT_COLD routine_t spawn_notify(rt_worker *w, rt_block *r, uint64_t id)
 {
-    const uint64_t first = rt_block_id_range();
-    w->next_id = first + 1;
-    w->end_id = first + RT_ID_RANGE;
-    return first;
+    rt_notify_slow(w);
+    return (routine_t){r, id};
 }
 
-/* No room in the deque. Puts r there all the same, or into the shared queue. */
-static RT_COLD void push_slow(rt_worker *w, rt_block *r)
+/* There is no room in the deque: makes some, or puts r into the shared queue. */
+static RT_COLD routine_t spawn_no_room(rt_worker *w, rt_block *r, uint64_t id)
 {
     if (rt_deque_make_room(w)) {
         rt_deque_push(&w->deque, r);
         rt_notify(w);
-        return;
+    } else {
+        atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published by: */
+        rt_spill(w, r);
     }
-    atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published below */
-    rt_spill(w, r);
+    return (routine_t){r, id};
 }
 
-/* Fills r, of the worker's free list, and publishes it. */
+/* Fills r, which is the worker's, and publishes it. The worker has an id left. */
 RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_fn *fn, void *arg,
                           uint64_t attr, unsigned handle)
 {
-    uint64_t id = w->next_id;
-    if (RT_UNLIKELY(id == w->end_id))
-        id = more_ids(w);
-    else
-        w->next_id = id + 1;
+    const uint64_t id = w->next_id++;
     r->fn = fn;
     r->arg = arg;
     r->where = where;
@@ -62,13 +59,24 @@ RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_
     /* release: pairs with the claim of whoever starts it, be it by the handle or by the entry */
     atomic_store_explicit(&r->word, RT_WORD(id, RT_ENTRY | handle), memory_order_release);
     rt_counter_add(&w->counts.spawned, 1); /* before the push: it is counted before it can end (R13) */
-    if (RT_LIKELY(rt_deque_has_room(&w->deque))) {
-        rt_deque_push(&w->deque, r);
-        rt_notify(w);
-    } else {
-        push_slow(w, r);
-    }
+    if (RT_UNLIKELY(!rt_deque_has_room(&w->deque)))
+        return spawn_no_room(w, r, id);
+    rt_deque_push(&w->deque, r);
+    if (RT_UNLIKELY(rt_idle_anybody(&w->runtime->idle)))
+        return spawn_notify(w, r, id);
     return (routine_t){r, id};
+}
+
+/* A worker with a block on its free list and an id left; else NULL. */
+RT_INLINE rt_worker *ready_to_spawn(void)
+{
+    rt_thread *t = rt_self();
+    if (RT_UNLIKELY(!t))
+        return NULL;
+    rt_worker *w = t->worker;
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!w->free) || RT_UNLIKELY(w->next_id == w->end_id))
+        return NULL;
+    return w;
 }
 
 /* What a go can ask for beyond a function and its argument. */
@@ -162,8 +170,13 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
         undo(w, r);
         return failed(ENOMEM);
     }
-    if (w && w->runtime == rt)
+    if (w && w->runtime == rt) {
+        if (w->next_id == w->end_id) {
+            w->next_id = rt_block_id_range();
+            w->end_id = w->next_id + RT_ID_RANGE;
+        }
         return spawn(w, r, what->where, what->fn, r->arg, r->attr.all, what->handle);
+    }
 
     const uint64_t id = rt_block_id();
     r->fn = what->fn;
@@ -184,27 +197,32 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
     return (routine_t){r, id};
 }
 
+static RT_NOINLINE routine_t go_slow(const char *where, routine_fn *fn, void *arg)
+{
+    return spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg});
+}
+
 routine_t routine_go_at(const char *where, routine_fn *fn, void *arg)
 {
-    rt_thread *t = rt_self();
-    rt_worker *w;
-    rt_block *r;
-    if (RT_LIKELY(t && (w = t->worker) != NULL && fn && (r = rt_free_get(w)) != NULL))
-        return spawn(w, r, where, fn, arg, w->attr, JOINED);
-    return spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg});
+    rt_worker *w = ready_to_spawn();
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!fn))
+        return go_slow(where, fn, arg);
+    return spawn(w, rt_free_get(w), where, fn, arg, w->attr, JOINED);
+}
+
+static RT_NOINLINE int detached_slow(const char *where, routine_fn *fn, void *arg)
+{
+    const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .handle = DETACHED});
+    return h.block ? 0 : -(int)h.id;
 }
 
 int routine_go_detached_at(const char *where, routine_fn *fn, void *arg)
 {
-    rt_thread *t = rt_self();
-    rt_worker *w;
-    rt_block *r;
-    if (RT_LIKELY(t && (w = t->worker) != NULL && fn && (r = rt_free_get(w)) != NULL)) {
-        spawn(w, r, where, fn, arg, w->attr, DETACHED);
-        return 0;
-    }
-    const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .handle = DETACHED});
-    return h.block ? 0 : -(int)h.id;
+    rt_worker *w = ready_to_spawn();
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!fn))
+        return detached_slow(where, fn, arg);
+    spawn(w, rt_free_get(w), where, fn, arg, w->attr, DETACHED);
+    return 0;
 }
 
 routine_t routine_go_with_at(const char *where, const routine_attr_t *attr, routine_fn *fn, void *arg)

@@ -35,19 +35,23 @@ RT_INLINE bool has_room(const rt_block *me, const rt_block *child)
 }
 
 /* Runs the claimed child on the stack of `me`, the current routine. Thread and worker may be others
- * afterwards. */
-RT_INLINE void *run_in_place(rt_thread *t, rt_worker *w, rt_block *me, rt_block *child)
+ * afterwards: *w says which. */
+RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block *child)
 {
     child->stack = me->stack;
     child->parent = me;
-    rt_counter_add(&w->counts.in_place, 1);
+    rt_counter_add(&(*w)->counts.in_place, 1);
     t->current = child;
     void *result = rt_context_call(&child->mark, child->fn, child->arg);
-    if (RT_UNLIKELY(!rt_self()->worker))
+    t = rt_self();
+    if (RT_UNLIKELY(!t->worker))
         rt_run_forked(child);
-    if (RT_UNLIKELY(child->attr.flags))
+    if (RT_UNLIKELY(child->attr.flags)) {
         rt_run_cleanup(child);
-    rt_self()->current = me;
+        t = rt_self();
+    }
+    t->current = me;
+    *w = t->worker;
     return result;
 }
 
@@ -152,11 +156,11 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     }
     if (!has_room(t->current, r))
         return run_next(r, result);
-    void *value = run_in_place(t, w, t->current, r);
+    void *value = run_in_place(t, &w, t->current, r);
     if (result)
         *result = value;
     rt_release(r);
-    ended_in_place(rt_self()->worker);
+    ended_in_place(w);
     return 0;
 }
 
@@ -189,11 +193,12 @@ int routine_join(routine_t h, void **result)
             atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
         return run_next(r, result);
     }
-    void *value = run_in_place(t, w, me, r);
+    void *value = run_in_place(t, &w, me, r);
     if (result)
         *result = value;
-    w = rt_self()->worker;
-    if (RT_LIKELY(entry_gone))
+    if (RT_LIKELY(entry_gone) && RT_LIKELY(!(r->attr.flags & RT_FLAG_EXTRA)))
+        rt_free_recycle(w, r);
+    else if (entry_gone)
         rt_recycle(r);
     else
         rt_release(r);

@@ -90,6 +90,21 @@ static void library_init(void)
 
 /* ---- threads ---- */
 
+/* Where the calling thread's own stack lies. */
+static RT_NOINLINE void find_own_stack(rt_stack *own)
+{
+    pthread_attr_t attr;
+    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+        void *low = NULL;
+        size_t size = 0;
+        pthread_attr_getstack(&attr, &low, &size);
+        own->low = low;
+        own->high = (char *)low + size;
+        pthread_attr_destroy(&attr);
+    }
+    own->fiber = rt_sanitize_thread_fiber();
+}
+
 static void *thread_main(void *arg)
 {
     rt_thread *t = arg;
@@ -97,16 +112,7 @@ static void *thread_main(void *arg)
     while (atomic_load_explicit(gate, memory_order_acquire) == GATE_SHUT) /* pairs with routine_runtime_new */
         rt_futex_wait(gate, GATE_SHUT, INT64_MAX);
 
-    pthread_attr_t attr;
-    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
-        void *low = NULL;
-        size_t size = 0;
-        pthread_attr_getstack(&attr, &low, &size);
-        t->own.low = low;
-        t->own.high = (char *)low + size;
-        pthread_attr_destroy(&attr);
-    }
-    t->own.fiber = rt_sanitize_thread_fiber();
+    find_own_stack(&t->own);
     rt_self_set(t);
     void *signals = rt_overflow_attach();
     rt_thread_run(t);

@@ -15,20 +15,24 @@ rt_block *rt_ready_steal(rt_ready *l, uint64_t most, uint64_t *got)
     if (!atomic_compare_exchange_strong_explicit(&l->thief_in, &out, 1, memory_order_acquire,
                                                  memory_order_relaxed))
         return NULL;
-    rt_membarrier_heavy();                                                      /* L2 */
-    if (!atomic_load_explicit(&l->owner_in, memory_order_acquire) && l->head) { /* L2, L4 */
-        const uint64_t count = rt_ready_size(l);
-        uint64_t take = (count + 1) / 2;
+    rt_membarrier_heavy();                                           /* L2 */
+    if (!atomic_load_explicit(&l->owner_in, memory_order_acquire)) { /* L2, L4 */
+        rt_fifo *from = l->woken.head ? &l->woken : &l->yielded;
+        uint64_t take = (rt_ready_size(l) + 1) / 2;
         if (take > most)
             take = most;
-        rt_block *last = chain = l->head;
-        for (uint64_t i = 1; i < take; i++)
-            last = last->link;
-        l->head = last->link;
-        l->next = false;
-        last->link = NULL;
-        rt_ready_count(l, (uint64_t)0 - take);
-        *got = take;
+        rt_block *last = chain = from->head;
+        if (chain) {
+            uint64_t n = 1;
+            for (; n < take && last->link; n++)
+                last = last->link;
+            from->head = last->link;
+            last->link = NULL;
+            if (from == &l->woken)
+                l->next = false;
+            rt_ready_count(l, (uint64_t)0 - n);
+            *got = n;
+        }
     }
     atomic_store_explicit(&l->thief_in, 0, memory_order_release); /* L4 */
     return chain;

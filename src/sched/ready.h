@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. A worker's list of routines that are ready to go on: first in, first
- * out, with a next slot at its head. Linked through the blocks, so it needs no memory.
+ * Floor 3. A worker's routines that are ready to go on, in two queues: those that were
+ * woken, with a next slot at the head, and those that yielded, which let everybody else go
+ * first. Linked through the blocks, so they need no memory.
  *
  * Yielding and waking are the hottest things that a worker does with it, being robbed
  * by a thief is rare. So the lock is biased: the owner enters and leaves by plain
@@ -27,14 +28,20 @@
 #include "../os/membarrier.h"
 #include "block.h"
 
+/* First in, first out. */
+typedef struct {
+    rt_block *head;
+    rt_block *tail; /* means something while head is not null */
+} rt_fifo;
+
 typedef struct {
     /* owner's */
     RT_ALIGNED _Atomic uint32_t owner_in;
-    /* whoever is in */
-    rt_block *head;
-    rt_block *tail;
-    bool next;              /* the head stands in the next slot: it was put there, not queued */
-    _Atomic uint64_t count; /* written inside, read as a hint */
+    bool next; /* inside: the head of `woken` stands in the next slot: it was put there, not queued */
+    /* inside */
+    rt_fifo woken;
+    rt_fifo yielded;
+    _Atomic uint64_t count; /* of both; written inside, read as a hint */
     /* thieves' */
     RT_ALIGNED _Atomic uint32_t thief_in;
 } rt_ready;
@@ -63,25 +70,48 @@ RT_INLINE void rt_ready_count(rt_ready *l, uint64_t change)
                           memory_order_relaxed);
 }
 
-/* Inside: at the end of the queue. */
-RT_INLINE void rt_ready_append(rt_ready *l, rt_block *r)
+RT_INLINE void rt_fifo_append(rt_fifo *f, rt_block *r)
 {
     r->link = NULL;
-    if (l->head)
-        l->tail->link = r;
+    if (f->head)
+        f->tail->link = r;
     else
-        l->head = r;
-    l->tail = r;
+        f->head = r;
+    f->tail = r;
+}
+
+/* Inside: was woken, at the end of the queue. */
+RT_INLINE void rt_ready_append(rt_ready *l, rt_block *r)
+{
+    rt_fifo_append(&l->woken, r);
     rt_ready_count(l, 1);
 }
 
-/* Inside: the next one, or NULL. */
+/* Inside: has yielded. */
+RT_INLINE void rt_ready_append_yielded(rt_ready *l, rt_block *r)
+{
+    rt_fifo_append(&l->yielded, r);
+    rt_ready_count(l, 1);
+}
+
+/* Inside: the next one that was woken, or NULL. */
 RT_INLINE rt_block *rt_ready_pop(rt_ready *l)
 {
-    rt_block *r = l->head;
+    rt_block *r = l->woken.head;
     if (r) {
-        l->head = r->link;
+        l->woken.head = r->link;
         l->next = false;
+        rt_ready_count(l, UINT64_MAX);
+    }
+    return r;
+}
+
+/* Inside: the next one that has yielded, or NULL. */
+RT_INLINE rt_block *rt_ready_pop_yielded(rt_ready *l)
+{
+    rt_block *r = l->yielded.head;
+    if (r) {
+        l->yielded.head = r->link;
         rt_ready_count(l, UINT64_MAX);
     }
     return r;
@@ -93,10 +123,10 @@ RT_INLINE void rt_ready_put_next(rt_ready *l, rt_block *r)
 {
     if (l->next)
         rt_ready_append(l, rt_ready_pop(l));
-    r->link = l->head;
-    if (!l->head)
-        l->tail = r;
-    l->head = r;
+    r->link = l->woken.head;
+    if (!l->woken.head)
+        l->woken.tail = r;
+    l->woken.head = r;
     l->next = true;
     rt_ready_count(l, 1);
 }

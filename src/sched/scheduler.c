@@ -5,12 +5,13 @@
  * what happens on the other side of a switch; park, ready and yield; thieves and
  * sleepers; the end of a runtime.
  *
- * The order of the queues. First the ready list: what has begun is finished before
- * something new begins, and its head is the next slot. Then the own deque, the newest
- * first: depth first, so that a tree of a million routines needs few stacks. Then the shared
- * queue. So that nobody starves, every 61st pick begins elsewhere, in turns with the shared queue and with
- * the oldest entry of the own deque; and every 17th routine readied by the running one goes to the end of the
- * list instead of the next slot.
+ * The order of the queues. First those that were woken: what has begun is finished
+ * before something new begins. Then the own deque, the newest first: depth first, so that a
+ * tree of a million routines needs few stacks. Then those that yielded, and then the
+ * shared queue. So that nobody starves, every 61st pick begins elsewhere: in turns with
+ * the shared queue, with the oldest entry of the own deque, and with those that yielded; and
+ * every 17th routine readied by the running one goes to the end of the queue instead of the
+ * next slot.
  */
 #include "scheduler.h"
 
@@ -62,15 +63,13 @@ void rt_recycle(rt_block *r)
         free(r->extra->name);
         free(r->extra);
     }
-    /* release: what was read of this incarnation was read before; pairs with nothing but the next
-     * incarnation's publication. A plain store: a compare-and-swap on the old id either came before, and is
-     * void, or fails (R3) */
-    atomic_store_explicit(&r->word, 0, memory_order_release);
     rt_thread *t = rt_self();
-    if (t && t->worker)
-        rt_free_put(t->worker, r);
-    else
+    if (t && t->worker) {
+        rt_free_recycle(t->worker, r);
+    } else {
+        atomic_store_explicit(&r->word, 0, memory_order_release); /* as in rt_free_recycle */
         rt_block_put(r);
+    }
 }
 
 void rt_release(rt_block *r)
@@ -178,6 +177,15 @@ static rt_block *ready_pop(rt_worker *w)
     return r;
 }
 
+static rt_block *yielded_pop(rt_worker *w)
+{
+    if (rt_ready_size(&w->ready) == 0 || !rt_ready_enter(&w->ready))
+        return NULL;
+    rt_block *r = rt_ready_pop_yielded(&w->ready);
+    rt_ready_leave(&w->ready);
+    return r;
+}
+
 static void ready_append(rt_worker *w, rt_block *r)
 {
     if (RT_LIKELY(rt_ready_enter(&w->ready))) {
@@ -231,10 +239,16 @@ static rt_block *shared_pick(rt_worker *w)
 /* The head of this file says why. */
 static rt_block *unusual_pick(rt_worker *w)
 {
-    if (w->tick / UNUSUAL_PICK % 2)
+    rt_block *r;
+    switch (w->tick / UNUSUAL_PICK % 4) {
+    case 0:
+        r = rt_deque_steal(&w->deque);
+        return r && claim(r) ? r : NULL;
+    case 2:
+        return yielded_pop(w);
+    default:
         return shared_pick(w);
-    rt_block *r = rt_deque_steal(&w->deque);
-    return r && claim(r) ? r : NULL;
+    }
 }
 
 /* Something to run, out of the worker's own queues and the shared one. It is claimed: nobody else will run
@@ -244,7 +258,7 @@ static rt_block *pick(rt_worker *w)
     rt_block *r;
     if (RT_UNLIKELY(++w->tick % UNUSUAL_PICK == 0) && (r = unusual_pick(w)) != NULL)
         return r;
-    if ((r = ready_pop(w)) != NULL || (r = deque_pick(w)) != NULL)
+    if ((r = ready_pop(w)) != NULL || (r = deque_pick(w)) != NULL || (r = yielded_pop(w)) != NULL)
         return r;
     return shared_pick(w);
 }
@@ -569,7 +583,14 @@ void rt_notify_slow(rt_worker *w)
 static bool yielded(rt_block *r, void *arg)
 {
     (void)arg;
-    ready_append(rt_self()->worker, r);
+    rt_worker *w = rt_self()->worker;
+    if (RT_LIKELY(rt_ready_enter(&w->ready))) {
+        rt_ready_append_yielded(&w->ready, r);
+        rt_ready_leave(&w->ready);
+    } else {
+        rt_counter_add(&w->counts.spills, 1);
+        share(w->runtime, r, false);
+    }
     return true;
 }
 
@@ -587,7 +608,7 @@ static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
     if (w->tick % UNUSUAL_PICK == 0)
         next = unusual_pick(w);
     if (next || (next = ready_pop(w)) != NULL || (next = deque_pick(w)) != NULL ||
-        (next = shared_pick(w)) != NULL) {
+        (next = yielded_pop(w)) != NULL || (next = shared_pick(w)) != NULL) {
         yield_to(t, next);
         return true;
     }
@@ -602,24 +623,20 @@ bool rt_yield(void)
     rt_worker *w = t->worker;
     if (RT_UNLIKELY(!w))
         return false;
-    if (RT_UNLIKELY(++w->tick % UNUSUAL_PICK == 0) || RT_UNLIKELY(!rt_ready_enter(&w->ready)))
+    if (RT_UNLIKELY(++w->tick % UNUSUAL_PICK == 0) || RT_UNLIKELY(rt_deque_size(&w->deque) != 0) ||
+        RT_UNLIKELY(!rt_ready_enter(&w->ready)))
         return yield_slow(t, w);
-    rt_block *next = w->ready.head;
-    if (RT_UNLIKELY(!next) || RT_UNLIKELY(!next->stack)) {
+    rt_fifo *yielders = &w->ready.yielded;
+    rt_block *next = yielders->head;
+    if (RT_UNLIKELY(w->ready.woken.head != NULL) || RT_UNLIKELY(!next)) {
         rt_ready_leave(&w->ready);
         return yield_slow(t, w);
     }
     /* The short way, without a commit: the list is held across the switch (ready.h), so it keeps its length.
      */
     rt_block *r = t->current;
-    w->ready.head = next->link;
-    w->ready.next = false;
-    r->link = NULL;
-    if (w->ready.head)
-        w->ready.tail->link = r;
-    else
-        w->ready.head = r;
-    w->ready.tail = r;
+    yielders->head = next->link;
+    rt_fifo_append(yielders, r);
     rt_counter_add(&w->counts.yields, 1);
     rt_counter_add(&w->counts.switches, 1);
     t->current = next;
@@ -632,7 +649,7 @@ void rt_breathe(void)
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
     rt_block *next = ready_pop(w);
-    if (next || (next = shared_pick(w)) != NULL)
+    if (next || (next = yielded_pop(w)) != NULL || (next = shared_pick(w)) != NULL)
         yield_to(t, next);
 }
 

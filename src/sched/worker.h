@@ -117,6 +117,16 @@ RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
         rt_free_flush(w);
 }
 
+/* The routine's execution is over, its handle used up, its entry gone (R1): the block is the worker's.
+ * Without extra. */
+RT_INLINE void rt_free_recycle(rt_worker *w, rt_block *r)
+{
+    /* release: what was read of this incarnation was read before. A plain store: a compare-and-swap on the
+     * old id either came before, and is void, or fails (R3) */
+    atomic_store_explicit(&r->word, 0, memory_order_release);
+    rt_free_put(w, r);
+}
+
 /* The routine's runtime. relaxed: see rt_block */
 RT_INLINE rt_runtime *rt_block_runtime(rt_block *r)
 {
