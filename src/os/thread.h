@@ -13,7 +13,8 @@
  * Creates a thread that runs fn(arg) with every asynchronous signal blocked (the
  * program's own threads are to handle them) but those that the thread itself
  * raises (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS), and SIGPROF, by which profilers sample.
- * name: shown by ps and gdb, cut at 15 characters. cpu: may run there only; negative: anywhere.
+ * name: shown by ps and gdb, cut at 15 characters. cpu: may run there only; negative: anywhere. Both take
+ * effect by the time this returns, not necessarily when fn begins.
  * Returns 0 or a negative errno.
  */
 int rt_thread_create(pthread_t *thread, const char *name, int cpu, void *(*fn)(void *), void *arg);

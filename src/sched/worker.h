@@ -111,10 +111,12 @@ RT_INLINE rt_block *rt_free_get(rt_worker *w)
 /* Takes back a block whose word is 0. */
 RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
 {
+    /* before, not after: else a get and a put at the border would move a batch each time */
+    if (RT_UNLIKELY(w->free_count == RT_BLOCK_BATCH))
+        rt_free_flush(w);
     r->link = w->free;
     w->free = r;
-    if (RT_UNLIKELY(++w->free_count == RT_BLOCK_BATCH))
-        rt_free_flush(w);
+    w->free_count++;
 }
 
 /* The routine's execution is over, its handle used up, its entry gone (R1): the block is the worker's.
