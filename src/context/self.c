@@ -7,7 +7,7 @@
 
 /* initial-exec: what the assembly in self.h is written for */
 _Thread_local struct rt_thread *rt_self_word
-    __attribute__((tls_model("initial-exec"), visibility("hidden"), used));
+    __attribute__((tls_model("initial-exec"), visibility("hidden"), used)) = &rt_nobody;
 
 RT_NOINLINE void rt_self_set(struct rt_thread *thread)
 {

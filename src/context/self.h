@@ -16,6 +16,10 @@
 
 struct rt_thread;
 
+/* What the word of a thread is that the library has not met: it has no worker and no current routine. So the
+ * hot paths need no test for null. Defined in scheduler.c, never written. */
+extern struct rt_thread rt_nobody;
+
 /* Sets the word for the calling thread. */
 void rt_self_set(struct rt_thread *thread);
 

@@ -5,8 +5,8 @@
  * hundred times slower than assembly.
  *
  * A suspended stack's pointer points to a struct with a ucontext_t in the suspending frame. A
- * new stack has its struct above its first frame, where it stays: at most sizeof(ucontext_t) + 128
- * bytes (1 KiB on x86-64 and RISC-V, 4.6 KiB on AArch64, whose ucontext_t is that large).
+ * new stack has its struct above its first frame, where it stays: with what makecontext adds, 1 KiB
+ * on x86-64 and RISC-V, but 4.5 KiB on AArch64, whose ucontext_t is that large.
  *
  * What differs from the assembly:
  * - setcontext sets the signal mask to the one stored with the context. It is to stay the thread's,
@@ -63,7 +63,7 @@ static void first(unsigned high, unsigned low)
 
 void *rt_context_make(void *top, rt_context_entry *entry)
 {
-    uintptr_t address = ((uintptr_t)top - sizeof(struct suspended)) & ~(uintptr_t)63;
+    uintptr_t address = ((uintptr_t)top - sizeof(struct suspended)) & ~(uintptr_t)15;
     struct suspended *self = (struct suspended *)address;
     if (getcontext(&self->context) != 0)
         rt_panic("getcontext failed");

@@ -42,8 +42,8 @@ static void report(const rt_block *r)
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
     const rt_thread *t = rt_self();
-    const rt_block *r = t && t->worker ? t->current : NULL;
-    const rt_stack *stack = r ? r->stack : NULL;
+    const rt_block *r = t->worker ? t->current : NULL;
+    const rt_stack *stack = r ? t->stack : NULL;
     const char *at = info->si_addr;
     if (stack && info->si_code > 0 && at < stack->low && at >= stack->low - stack->guard) {
         report(r);

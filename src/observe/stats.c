@@ -45,7 +45,7 @@ static rt_runtime *which(rt_runtime *rt)
     if (rt)
         return rt;
     const rt_thread *t = rt_self();
-    return t && t->worker ? t->runtime : rt_runtime_chosen();
+    return t->worker ? t->runtime : rt_runtime_chosen();
 }
 
 static uint64_t difference(uint64_t a, uint64_t b)

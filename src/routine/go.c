@@ -32,8 +32,7 @@ static RT_COLD routine_t spawn_notify(rt_worker *w, rt_block *r, uint64_t id)
 /* There is no room in the deque: makes some, or puts r into the shared queue. */
 static RT_COLD routine_t spawn_no_room(rt_worker *w, rt_block *r, uint64_t id)
 {
-    if (rt_deque_make_room(w)) {
-        rt_deque_push(&w->deque, r);
+    if (rt_deque_make_room(w) && rt_deque_push(&w->deque, r)) {
         rt_notify(w);
     } else {
         atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published by: */
@@ -51,17 +50,13 @@ RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_
     r->arg = arg;
     r->where = where;
     r->attr.all = attr;
-    r->stack = NULL;
-    /* relaxed, both: published with the word */
-    atomic_store_explicit(&r->runtime, w->runtime, memory_order_relaxed);
-    atomic_store_explicit(&r->done.state, handle == JOINED ? RT_ONESHOT_EMPTY : RT_ONESHOT_CLOSED,
-                          memory_order_relaxed);
+    if (handle != JOINED) /* relaxed: published with the word. The rest is blank (block.h) */
+        atomic_store_explicit(&r->done.state, RT_ONESHOT_CLOSED, memory_order_relaxed);
     /* release: pairs with the claim of whoever starts it, be it by the handle or by the entry */
     atomic_store_explicit(&r->word, RT_WORD(id, RT_ENTRY | handle), memory_order_release);
     rt_counter_add(&w->counts.spawned, 1); /* before the push: it is counted before it can end (R13) */
-    if (RT_UNLIKELY(!rt_deque_has_room(&w->deque)))
+    if (RT_UNLIKELY(!rt_deque_push(&w->deque, r)))
         return spawn_no_room(w, r, id);
-    rt_deque_push(&w->deque, r);
     if (RT_UNLIKELY(rt_idle_anybody(&w->runtime->idle)))
         return spawn_notify(w, r, id);
     return (routine_t){r, id};
@@ -70,10 +65,7 @@ RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_
 /* A worker with a block on its free list and an id left; else NULL. */
 RT_INLINE rt_worker *ready_to_spawn(void)
 {
-    rt_thread *t = rt_self();
-    if (RT_UNLIKELY(!t))
-        return NULL;
-    rt_worker *w = t->worker;
+    rt_worker *w = rt_self()->worker;
     if (RT_UNLIKELY(!w) || RT_UNLIKELY(!w->free) || RT_UNLIKELY(w->next_id == w->end_id))
         return NULL;
     return w;
@@ -94,14 +86,6 @@ typedef struct {
 static rt_block *block_get(rt_worker *w)
 {
     return w ? rt_free_get(w) : rt_block_get();
-}
-
-static void block_put(rt_worker *w, rt_block *r)
-{
-    if (w)
-        rt_free_put(w, r);
-    else
-        rt_block_put(r);
 }
 
 /* Makes the copy of a closure. */
@@ -132,15 +116,14 @@ static bool name_in(rt_block *r, const char *name)
     return extra->name != NULL;
 }
 
-static void undo(rt_worker *w, rt_block *r)
+static void undo(rt_block *r)
 {
     rt_run_drop_copy(r);
     if (r->attr.flags & RT_FLAG_EXTRA) {
         free(r->extra->name);
         free(r->extra);
     }
-    r->attr.all = 0;
-    block_put(w, r);
+    rt_free_any(r);
 }
 
 /* The general way, for everything but a plain go on a worker. */
@@ -148,8 +131,7 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
 {
     if (!what->fn || what->stack_size > ROUTINE_STACK_MAX)
         return failed(EINVAL);
-    rt_thread *t = rt_self();
-    rt_worker *w = t ? t->worker : NULL;
+    rt_worker *w = rt_self()->worker;
     rt_runtime *rt = what->runtime ? what->runtime : w ? w->runtime : NULL;
     if (!rt) {
         int error = 0;
@@ -167,7 +149,7 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
                                         : (uint32_t)(rt->stack_promised / RT_STACK_UNIT),
     };
     if ((what->copy && !copy_in(w, r, what)) || (what->name && !name_in(r, what->name))) {
-        undo(w, r);
+        undo(r);
         return failed(ENOMEM);
     }
     if (w && w->runtime == rt) {
@@ -181,7 +163,6 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
     const uint64_t id = rt_block_id();
     r->fn = what->fn;
     r->where = what->where;
-    r->stack = NULL;
     /* relaxed, both: published with the word */
     atomic_store_explicit(&r->runtime, rt, memory_order_relaxed);
     atomic_store_explicit(&r->done.state, what->handle == JOINED ? RT_ONESHOT_EMPTY : RT_ONESHOT_CLOSED,
@@ -190,8 +171,8 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
     atomic_store_explicit(&r->word, RT_WORD(id, RT_STARTED | what->handle), memory_order_release);
     const int rc = rt_inject(rt, r);
     if (rc != 0) {
-        atomic_store_explicit(&r->word, 0, memory_order_relaxed); /* nobody has seen it */
-        undo(w, r);
+
+        undo(r);
         return failed(-rc);
     }
     return (routine_t){r, id};

@@ -40,7 +40,7 @@ int routine_cancel(routine_t h)
 int routine_check(void)
 {
     const rt_thread *t = rt_self();
-    if (!t || !t->worker)
+    if (!t->worker)
         return 0;
     /* acquire: pairs with routine_cancel */
     if (RT_UNLIKELY(atomic_load_explicit(&t->current->word, memory_order_acquire) & RT_CANCEL) ||
@@ -63,7 +63,7 @@ bool routine_is_finished(routine_t h)
 routine_t routine_self(void)
 {
     const rt_thread *t = rt_self();
-    if (!t || !t->worker)
+    if (!t->worker)
         return (routine_t){NULL, 0};
     rt_block *r = t->current;
     return (routine_t){r, RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed))}; /* its own */
@@ -85,7 +85,7 @@ const char *routine_name(routine_t h)
 void routine_yield(void)
 {
     const rt_thread *t = rt_self();
-    if (t && t->worker)
+    if (t->worker)
         rt_yield();
     else
         sched_yield();

@@ -28,9 +28,9 @@
 /* How many in-place runs go by before the worker looks whether anybody else is ready (R8). */
 #define BREATH 4096
 
-RT_INLINE bool has_room(const rt_block *me, const rt_block *child)
+RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
 {
-    const size_t room = (size_t)((char *)__builtin_frame_address(0) - me->stack->low);
+    const size_t room = (size_t)((char *)__builtin_frame_address(0) - t->stack->low);
     return room >= (size_t)child->attr.stack_pages * RT_STACK_UNIT + RED_ZONE;
 }
 
@@ -38,7 +38,6 @@ RT_INLINE bool has_room(const rt_block *me, const rt_block *child)
  * afterwards: *w says which. */
 RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block *child)
 {
-    child->stack = me->stack;
     child->parent = me;
     rt_counter_add(&(*w)->counts.in_place, 1);
     t->current = child;
@@ -95,7 +94,7 @@ static RT_COLD int run_next(rt_block *child, void **result)
 /* Has `r` the calling routine somewhere below it on this stack, waiting? */
 static bool is_waiting_for_me(const rt_thread *t, const rt_block *r)
 {
-    if (!t || !t->worker)
+    if (!t->worker)
         return false;
     for (const rt_block *p = t->current; p; p = p->parent)
         if (p == r)
@@ -132,7 +131,7 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     if (!r)
         return no_block(h);
     rt_thread *t = rt_self();
-    rt_worker *w = t ? t->worker : NULL;
+    rt_worker *w = t->worker;
     if (is_waiting_for_me(t, r) && RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) == h.id)
         return -EDEADLK;
 
@@ -154,7 +153,7 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
         rt_release(r);
         return -ECANCELED;
     }
-    if (!has_room(t->current, r))
+    if (!has_room(t, r))
         return run_next(r, result);
     void *value = run_in_place(t, &w, t->current, r);
     if (result)
@@ -168,27 +167,22 @@ int routine_join(routine_t h, void **result)
 {
     rt_block *r = h.block;
     rt_thread *t = rt_self();
-    rt_worker *w;
-    if (RT_UNLIKELY(!r || !t) || RT_UNLIKELY((w = t->worker) == NULL))
+    rt_worker *w = t->worker;
+    /* The short way: a child whose entry is the newest on this worker's deque (so it is of this runtime), and
+     * which has not been started. */
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)))
         return join_slow(h, result);
-
-    /* The short way: a child that has not been started, whose entry is the newest on this worker's deque (of
-     * this runtime, then). */
     uint64_t word = RT_WORD(h.id, RT_ENTRY);
-    if (RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)) ||
-        RT_UNLIKELY(atomic_load_explicit(&r->word, memory_order_relaxed) !=
-                    word)) /* the claim below decides */
-        return join_slow(h, result);
-    const int64_t bottom = rt_deque_take_announce(&w->deque);
+    const rt_deque_taking taking = rt_deque_take_begin(&w->deque);
     /* seq_cst: the barrier of D3. acquire and release as in claim_handle. ENTRY stays: the next line tells */
     if (RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&r->word, &word, word | RT_STARTED | RT_CLAIMED,
                                                              memory_order_seq_cst, memory_order_relaxed))) {
-        rt_deque_take_abandon(&w->deque, bottom);
+        rt_deque_take_abandon(&w->deque, taking);
         return join_slow(h, result);
     }
-    const bool entry_gone = rt_deque_take_settle(&w->deque, bottom);
+    const bool entry_gone = rt_deque_take_end(&w->deque, taking);
     rt_block *me = t->current;
-    if (RT_UNLIKELY(!has_room(me, r))) {
+    if (RT_UNLIKELY(!has_room(t, r))) {
         if (entry_gone) /* acq_rel: as every change of the word */
             atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
         return run_next(r, result);
@@ -196,12 +190,16 @@ int routine_join(routine_t h, void **result)
     void *value = run_in_place(t, &w, me, r);
     if (result)
         *result = value;
-    if (RT_LIKELY(entry_gone) && RT_LIKELY(!(r->attr.flags & RT_FLAG_EXTRA)))
-        rt_free_recycle(w, r);
-    else if (entry_gone)
+    if (RT_LIKELY(entry_gone) && RT_LIKELY(!(r->attr.flags & RT_FLAG_EXTRA))) {
+        /* It is blank but for its word. release: what was read of this incarnation was read before. A plain
+         * store: a compare-and-swap on the old id either came before, and is void, or fails (R3) */
+        atomic_store_explicit(&r->word, 0, memory_order_release);
+        rt_free_put(w, r);
+    } else if (entry_gone) {
         rt_recycle(r);
-    else
+    } else {
         rt_release(r);
+    }
     if (RT_UNLIKELY(w->dead != 0))
         rt_bury(w);
     ended_in_place(w);

@@ -103,7 +103,7 @@ rt_extra *rt_local_extra(rt_block *r)
 void *routine_getspecific(routine_key_t key)
 {
     const rt_thread *t = rt_self();
-    const rt_block *r = t ? t->current : NULL;
+    const rt_block *r = t->current;
     if (!r || !(r->attr.flags & RT_FLAG_EXTRA) || !r->extra->locals || !exists(key))
         return NULL;
     const local *l = (const local *)r->extra->locals + key.index;

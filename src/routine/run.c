@@ -17,11 +17,7 @@ void rt_run_drop_copy(rt_block *r)
 {
     if (r->attr.flags & RT_FLAG_COPY_BLOCK) {
         rt_block *home = (rt_block *)(void *)((char *)r->arg - RT_COPY_OFFSET);
-        rt_thread *t = rt_self();
-        if (t && t->worker)
-            rt_free_put(t->worker, home);
-        else
-            rt_block_put(home);
+        rt_free_any(home);
     } else if (r->attr.flags & RT_FLAG_COPY_MALLOC) {
         free(r->arg);
     }
@@ -33,6 +29,10 @@ void rt_run_cleanup(rt_block *r)
     if (r->attr.flags & RT_FLAG_EXTRA && r->extra->cleanup)
         r->extra->cleanup(r);
     rt_run_drop_copy(r);
+    if (r->attr.flags & RT_FLAG_STACK) {
+        r->stack = NULL;
+        r->attr.flags &= (uint16_t)~RT_FLAG_STACK;
+    }
 }
 
 /* Delivers the result. The block may be gone when this returns. */
@@ -80,7 +80,7 @@ void rt_run_stack(void *passed)
 {
     rt_stack_begin(passed);
     rt_block *r = rt_self()->current;
-    rt_stack *stack = r->stack;
+    rt_stack *stack = rt_self()->stack;
     for (;;) {
         rt_runtime *rt = rt_block_runtime(r);
         r->parent = NULL;
@@ -106,8 +106,8 @@ void rt_run_stack(void *passed)
 void routine_exit(void *result)
 {
     rt_thread *t = rt_self();
-    if (!t || !t->worker) {
-        if (t && t->forked)
+    if (!t->worker) {
+        if (t->forked)
             rt_run_forked(t->current);
         rt_panic(
             "routine_exit() was called by a plain thread: it ends routines; a thread ends by pthread_exit()");

@@ -63,7 +63,7 @@ static void fork_child(void)
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
     rt_thread *t = rt_self();
-    if (t && t->worker) {
+    if (t->worker) {
         t->worker = NULL;
         t->forked = true;
         rt_block *stand_in = rt_block_get();
@@ -72,7 +72,6 @@ static void fork_child(void)
         stand_in->attr = (rt_attr){.flags = RT_FLAG_THREAD};
         stand_in->where = t->current ? t->current->where : "?";
         stand_in->parent = NULL;
-        stand_in->stack = NULL;
         atomic_store_explicit(&stand_in->word, RT_WORD(rt_block_id(), RT_STARTED),
                               memory_order_relaxed); /* as above */
         t->current = stand_in;
@@ -117,7 +116,7 @@ static void *thread_main(void *arg)
     void *signals = rt_overflow_attach();
     rt_thread_run(t);
     rt_overflow_detach(signals);
-    rt_self_set(NULL);
+    rt_self_set(&rt_nobody);
     return NULL;
 }
 
@@ -192,6 +191,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     rt->stack_promised = stack_promised;
     rt->entry = rt_run_stack;
     rt->fail = rt_run_fail;
+    rt_idle_init(&rt->idle);
     snprintf(rt->name, sizeof rt->name, "%s", name);
     rt_stack_pool_init(&rt->stacks, stack_promised);
     return rt;
@@ -270,7 +270,7 @@ routine_runtime_t *routine_runtime_default(void)
 routine_runtime_t *routine_runtime_current(void)
 {
     const rt_thread *t = rt_self();
-    return t && t->worker ? t->runtime : NULL;
+    return t->worker ? t->runtime : NULL;
 }
 
 size_t routine_runtime_workers(const routine_runtime_t *runtime)

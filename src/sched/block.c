@@ -78,6 +78,16 @@ static rt_block *take_chain(void)
     return chain;
 }
 
+void rt_block_blank(rt_block *block)
+{
+    block->attr.all = 0;
+    block->stack = NULL;
+    /* relaxed: published with the next incarnation */
+    atomic_store_explicit(&block->done.state, RT_ONESHOT_EMPTY, memory_order_relaxed);
+    /* release: what was read of this incarnation was read before */
+    atomic_store_explicit(&block->word, 0, memory_order_release);
+}
+
 rt_block *rt_block_batch_get(void)
 {
     rt_lock_acquire(&pool.lock);

@@ -50,7 +50,8 @@ enum {
     RT_FLAG_COPY_BLOCK = 1,  /* arg points into a block of its own, RT_COPY_OFFSET from its start */
     RT_FLAG_COPY_MALLOC = 2, /* arg was malloc'ed for it */
     RT_FLAG_EXTRA = 4,       /* extra is not null */
-    RT_FLAG_THREAD = 8       /* not a routine: the stand-in of a plain thread (scheduler.c) */
+    RT_FLAG_STACK = 8,       /* run in place, it has parked: its stack is set, and to be reset */
+    RT_FLAG_THREAD = 16      /* not a routine: the stand-in of a plain thread (scheduler.c) */
 };
 
 /* What go writes in one store. */
@@ -97,13 +98,17 @@ struct rt_block {
     rt_attr attr;
     /* -- the second line: the executing routine's -- */
     void *sp;         /* while parked: what rt_context_switch saved */
-    rt_stack *stack;  /* what it stands on; null: not begun */
+    rt_stack *stack;  /* what it stands on; null: not begun, or run in place and never parked */
     rt_block *link;   /* in the one list that it is in: free, ready, shared */
     void *mark;       /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
     rt_extra *extra;
     _Atomic uint32_t permit; /* a plain thread's stand-in: the futex it sleeps on */
 };
+
+/* A free block is blank: word 0, stack null, done EMPTY; on a worker's free list its runtime is that
+ * worker's. So go need not write these. */
+void rt_block_blank(rt_block *block);
 
 _Static_assert(sizeof(rt_block) == 2 * RT_CACHE_LINE, "a control block is two cache lines");
 
@@ -114,7 +119,7 @@ _Static_assert(sizeof(rt_block) == 2 * RT_CACHE_LINE, "a control block is two ca
 /* Blocks travel between a worker's free list and the pool in chains of so many, linked by `link`. */
 #define RT_BLOCK_BATCH 256
 
-/* A full chain of RT_BLOCK_BATCH blocks with word 0, or NULL: no memory. Any thread. */
+/* A full chain of RT_BLOCK_BATCH blank blocks, or NULL: no memory. Any thread. */
 rt_block *rt_block_batch_get(void);
 
 /* Gives a full chain back. Any thread. */
@@ -123,7 +128,7 @@ void rt_block_batch_put(rt_block *chain);
 /* One block for a caller without a free list. Any thread. */
 rt_block *rt_block_get(void);
 
-/* Gives one block, word 0, back. Any thread. */
+/* Gives one blank block back. Any thread. */
 void rt_block_put(rt_block *block);
 
 /* A range of ids that nobody else gets: [*first, *first + RT_ID_RANGE). */

@@ -24,7 +24,7 @@ bool rt_deque_init(rt_deque *d)
     if (!ring)
         return false;
     for (int64_t i = 0; i < FIRST_CAPACITY; i++) /* rt_deque_is_newest looks at slots never pushed */
-        atomic_init(&ring->slots[i], NULL);
+        atomic_init(&ring->slots[i], ring);      /* which is no item */
     /* index 1: rt_deque_is_newest looks at bottom - 1 */
     atomic_init(&d->top, 1);
     atomic_init(&d->bottom, 1);
@@ -44,6 +44,15 @@ void rt_deque_destroy(rt_deque *d)
     atomic_store_explicit(&d->ring, NULL, memory_order_relaxed);
 }
 
+bool rt_deque_room(rt_deque *d)
+{
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);   /* own */
+    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
+    d->top_seen =
+        atomic_load_explicit(&d->top, memory_order_acquire); /* pairs with steal: slots below are free */
+    return b - d->top_seen <= ring->mask;
+}
+
 bool rt_deque_grow(rt_deque *d)
 {
     const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own */
@@ -56,24 +65,40 @@ bool rt_deque_grow(rt_deque *d)
         atomic_store_explicit(&ring->slots[i & ring->mask], item, memory_order_relaxed);
     }
     for (int64_t i = b; i <= b + old->mask; i++)
-        atomic_init(&ring->slots[i & ring->mask], NULL);
+        atomic_init(&ring->slots[i & ring->mask], ring);
     atomic_store_explicit(&d->ring, ring, memory_order_release); /* D5 */
     return true;
 }
 
-void *rt_deque_take(rt_deque *d)
+bool rt_deque_take_settle(rt_deque *d, int64_t b)
 {
-    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
-    /* acquire: whatever top is now, it was at least this; spares the dear exchange on an empty deque */
-    if (b < atomic_load_explicit(&d->top, memory_order_acquire))
-        return NULL;
-    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
-    atomic_exchange_explicit(&d->bottom, b, memory_order_seq_cst);        /* D3; and a release, as all */
-    void *item = atomic_load_explicit(&ring->slots[b & ring->mask], memory_order_relaxed); /* own */
-    return rt_deque_take_settle(d, b) ? item : NULL;
+    int64_t t = atomic_load_explicit(&d->top, memory_order_seq_cst); /* D3 */
+    bool won = true;                                                 /* D4: t < b */
+    if (t >= b) {
+        won = t == b && /* D4; seq_cst: pairs with steal's */
+              atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
+                                                      memory_order_relaxed);
+        atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* as every store of bottom */
+    }
+    atomic_store_explicit(&d->owner_in, 0, memory_order_release); /* D6 */
+    return won;
 }
 
-void *rt_deque_steal(rt_deque *d)
+void *rt_deque_take(rt_deque *d)
+{
+    /* acquire: whatever top is now, it was at least this */
+    if (atomic_load_explicit(&d->bottom, memory_order_relaxed) <= /* own */
+        atomic_load_explicit(&d->top, memory_order_acquire))
+        return NULL;
+    const rt_deque_taking taking = rt_deque_take_begin(d);
+    if (!taking.alone) /* D3: the barrier between bottom and top; and a release, as all */
+        atomic_exchange_explicit(&d->bottom, taking.b, memory_order_seq_cst);
+    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);                         /* own */
+    void *item = atomic_load_explicit(&ring->slots[taking.b & ring->mask], memory_order_relaxed); /* own */
+    return rt_deque_take_end(d, taking) ? item : NULL;
+}
+
+void *rt_deque_take_oldest(rt_deque *d)
 {
     int64_t t = atomic_load_explicit(&d->top, memory_order_seq_cst);          /* D3 */
     const int64_t b = atomic_load_explicit(&d->bottom, memory_order_seq_cst); /* D3, D1 */
@@ -87,6 +112,19 @@ void *rt_deque_steal(rt_deque *d)
                                                    memory_order_relaxed)
                ? item
                : NULL;
+}
+
+void *rt_deque_steal(rt_deque *d)
+{
+    void *item = NULL;
+    if (rt_deque_size(d) == 0)
+        return NULL;
+    atomic_fetch_add_explicit(&d->thieves, 1, memory_order_seq_cst); /* D6 */
+    rt_membarrier_heavy();
+    if (!atomic_load_explicit(&d->owner_in, memory_order_acquire)) /* D6; pairs with the owner's way out */
+        item = rt_deque_take_oldest(d);
+    atomic_fetch_sub_explicit(&d->thieves, 1, memory_order_release); /* D6 */
+    return item;
 }
 
 void *rt_deque_peek(const rt_deque *d)

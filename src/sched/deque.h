@@ -31,17 +31,26 @@
  *     slot it reads there cannot have been overwritten, unless top has moved on,
  *     and then its compare-and-swap fails.
  *
- * On x86-64 the announcement of D3 in rt_deque_take_if is a plain store, followed by the
+ *  D6 Most of the time no thief is near, and then the owner needs neither barrier nor
+ *     compare-and-swap. The owner sets owner_in, light barrier, reads thieves; a thief
+ *     counts itself in thieves, heavy barrier, reads owner_in, and leaves at once if it is
+ *     set (membarrier.h: not both see nothing). So while the owner is in and has
+ *     seen no thieves, nobody else reads or changes top: it may lower bottom past the item and take
+ *     it, even the last one (top stays, bottom = top: empty; the next push uses the index again). A
+ *     thief that comes later reads top and bottom behind its barrier, so it sees all that. If the owner
+ *     has seen thieves, D3 and D4 it is. Nobody ever waits for the other.
+ *
+ * On x86-64 the announcement of D3 in rt_deque_take_begin is a plain store, followed by the
  * locked instruction of the caller's claim before top is read: a locked instruction is a
- * full barrier there, and saving a second one is a quarter of go and join. Elsewhere
- * it is a seq_cst store (AArch64: stlr, the same instruction as a release).
+ * full barrier there. Elsewhere it is a seq_cst store (AArch64: stlr, the same instruction as
+ * a release).
  *
  * What the entries mean is the scheduler's business: an item is an opaque pointer.
  */
 #ifndef RT_SCHED_DEQUE_H
 #define RT_SCHED_DEQUE_H
 
-#include "../base/base.h"
+#include "../os/membarrier.h"
 
 typedef struct rt_ring {
     int64_t mask; /* capacity - 1 */
@@ -52,9 +61,11 @@ typedef struct rt_ring {
 typedef struct {
     /* thieves and owner, by compare-and-swap (D2) */
     RT_ALIGNED _Atomic int64_t top;
+    _Atomic uint32_t thieves; /* D6 */
     /* written by the owner, read by thieves (D1, D3, D5) */
     RT_ALIGNED _Atomic int64_t bottom;
     _Atomic(rt_ring *) ring;
+    _Atomic uint32_t owner_in; /* D6 */
     /* owner only: a top that was true once, so never too large */
     int64_t top_seen;
 } rt_deque;
@@ -78,7 +89,10 @@ bool rt_deque_grow(rt_deque *d);
 /* Owner: the newest item, or NULL. */
 void *rt_deque_take(rt_deque *d);
 
-/* Anybody: the oldest item; NULL: there was none, or another thief was faster. */
+/* Owner: the oldest item; NULL: there was none, or a thief was faster. */
+void *rt_deque_take_oldest(rt_deque *d);
+
+/* A thief: the oldest item; NULL: there was none, or somebody else is at it. About half a microsecond. */
 void *rt_deque_steal(rt_deque *d);
 
 /* Anybody: how many items it seems to have. A hint: never negative. */
@@ -94,25 +108,20 @@ RT_INLINE int64_t rt_deque_size(const rt_deque *d)
 /* Anybody: the oldest item as it stands now, without taking it; NULL: none. A hint. */
 void *rt_deque_peek(const rt_deque *d);
 
-/* Owner: is there room for one more without growing? */
-RT_INLINE bool rt_deque_has_room(rt_deque *d)
-{
-    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);   /* own */
-    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
-    if (RT_LIKELY(b - d->top_seen <= ring->mask))
-        return true;
-    d->top_seen =
-        atomic_load_explicit(&d->top, memory_order_acquire); /* pairs with steal: slots below are free */
-    return b - d->top_seen <= ring->mask;
-}
+/* Owner: looks at top anew. False: there is no room without growing. */
+bool rt_deque_room(rt_deque *d);
 
-/* Owner: adds the newest item; there must be room. */
-RT_INLINE void rt_deque_push(rt_deque *d, void *item)
+/* Owner: adds the newest item. False: there is no room. */
+RT_INLINE bool rt_deque_push(rt_deque *d, void *item)
 {
-    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);        /* own */
-    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);            /* own */
-    atomic_store_explicit(&ring->slots[b & ring->mask], item, memory_order_relaxed); /* D1: released below */
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release);                  /* D1 */
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own */
+    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);     /* own */
+    const int64_t mask = ring->mask;
+    if (RT_UNLIKELY(b - d->top_seen > mask) && !rt_deque_room(d))
+        return false;
+    atomic_store_explicit(&ring->slots[b & mask], item, memory_order_relaxed); /* D1: released below */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release);            /* D1 */
+    return true;
 }
 
 /* Owner: is `item` the newest one? It may be stolen at any moment. */
@@ -120,39 +129,53 @@ RT_INLINE bool rt_deque_is_newest(const rt_deque *d, const void *item)
 {
     const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
     const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);   /* own */
-    /* an empty deque may show an old pointer: harmless, rt_deque_take_settle finds that out */
+    /* an empty deque may show an old pointer: harmless, rt_deque_take_settle finds that out. Never NULL */
     return atomic_load_explicit(&ring->slots[b & ring->mask], memory_order_relaxed) == item; /* own */
 }
 
-/* Owner: the first half of a take, the announcement of D3. Between this and rt_deque_take_settle the caller
- * must execute a seq_cst read-modify-write. */
-RT_INLINE int64_t rt_deque_take_announce(rt_deque *d)
+/* A take under way. */
+typedef struct {
+    int64_t b;  /* the index */
+    bool alone; /* no thieves (D6) */
+} rt_deque_taking;
+
+/* Owner: begins to take the newest item, which must be there or seem so (rt_deque_is_newest). Between this
+ * and rt_deque_take_end or _abandon the caller executes a seq_cst read-modify-write (D3), and nothing that
+ * takes long. */
+RT_INLINE rt_deque_taking rt_deque_take_begin(rt_deque *d)
 {
-    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
-    atomic_store_explicit(&d->bottom, b, RT_DEQUE_ANNOUNCE);                      /* D3 */
-    return b;
+    rt_deque_taking taking;
+    atomic_store_explicit(&d->owner_in, 1, memory_order_relaxed); /* D6 */
+    rt_membarrier_light();
+    taking.alone =
+        atomic_load_explicit(&d->thieves, memory_order_acquire) == 0;      /* D6; pairs with steal's end */
+    taking.b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
+    atomic_store_explicit(&d->bottom, taking.b, RT_DEQUE_ANNOUNCE);        /* D3 */
+    return taking;
 }
 
-/* Owner: the second half: true if the item at index b, announced, is now the caller's; false if a thief has
- * it. */
-RT_INLINE bool rt_deque_take_settle(rt_deque *d, int64_t b)
+/* Owner: takes the beginning back; the item stays. */
+RT_INLINE void rt_deque_take_abandon(rt_deque *d, rt_deque_taking taking)
 {
-    int64_t t = atomic_load_explicit(&d->top, memory_order_seq_cst); /* D3 */
-    if (RT_LIKELY(t < b))
-        return true; /* D4 */
-    bool won = false;
-    if (t == b) /* D4; seq_cst: pairs with steal's */
-        won = atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                      memory_order_relaxed);
-    /* release, as every store of bottom (see the head) */
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release);
-    return won;
+    atomic_store_explicit(&d->bottom, taking.b + 1, memory_order_release); /* as every store of bottom */
+    atomic_store_explicit(&d->owner_in, 0, memory_order_release);          /* D6 */
 }
 
-/* Owner: takes back an announcement; the item stays. */
-RT_INLINE void rt_deque_take_abandon(rt_deque *d, int64_t b)
+/* The end of a take when thieves were seen: D4. */
+bool rt_deque_take_settle(rt_deque *d, int64_t b);
+
+/* Owner: true if the item is the caller's now; false: it was not there, or a thief has it. */
+RT_INLINE bool rt_deque_take_end(rt_deque *d, rt_deque_taking taking)
 {
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* release, as every store of bottom */
+    if (RT_UNLIKELY(!taking.alone))
+        return rt_deque_take_settle(d, taking.b);
+    /* relaxed: nobody changes it now (D6), and what a thief wrote before was acquired at the beginning */
+    if (RT_UNLIKELY(atomic_load_explicit(&d->top, memory_order_relaxed) > taking.b)) {
+        rt_deque_take_abandon(d, taking);
+        return false;
+    }
+    atomic_store_explicit(&d->owner_in, 0, memory_order_release); /* D6 */
+    return true;
 }
 
 #endif

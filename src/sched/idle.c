@@ -49,11 +49,17 @@ static bool permitted(rt_sleeper *me)
     return atomic_load_explicit(&me->permit, memory_order_acquire) != 0; /* pairs with give_permit */
 }
 
+void rt_idle_init(rt_idle *idle)
+{
+    atomic_store_explicit(&idle->state, rt_membarrier_works ? 0 : RT_IDLE_FENCE, memory_order_relaxed);
+}
+
 void rt_idle_wake(rt_idle *idle, bool lone)
 {
+    rt_membarrier_light(); /* I1, for RT_IDLE_FENCE */
     const uint64_t seen =
         atomic_load_explicit(&idle->state, memory_order_relaxed); /* looked at again below */
-    if (RT_IDLE_SEARCHERS(seen) || (lone && RT_IDLE_NAPPERS(seen)))
+    if (RT_IDLE_SEARCHERS(seen) || (lone && RT_IDLE_NAPPERS(seen)) || (seen & ~RT_IDLE_FENCE) == 0)
         return;
     rt_lock_acquire(&idle->lock);
     const uint64_t state =

@@ -51,12 +51,18 @@ typedef struct {
 #define RT_IDLE_SLEEPING     (UINT64_C(1) << 32)
 #define RT_IDLE_SEARCHERS(s) ((s)&0xffff)
 #define RT_IDLE_NAPPERS(s)   ((s) >> 16 & 0xffff)
-#define RT_IDLE_SLEEPERS(s)  ((s) >> 32)
+#define RT_IDLE_SLEEPERS(s)  ((s) >> 32 & 0x7fffffff)
 
-/* I1, for whoever made work visible: true if somebody may have to be woken. Any thread. */
+/* Set for good where light barriers are not free (membarrier.h): a push then goes the long way, where the
+ * barrier is. So the short way needs no test for that. */
+#define RT_IDLE_FENCE (UINT64_C(1) << 63)
+
+void rt_idle_init(rt_idle *idle);
+
+/* I1, for whoever made work visible: false if certainly nobody has to be woken. Any thread. */
 RT_INLINE bool rt_idle_anybody(const rt_idle *idle)
 {
-    rt_membarrier_light();
+    atomic_signal_fence(memory_order_seq_cst); /* the light barrier, or RT_IDLE_FENCE is set */
     return atomic_load_explicit(&idle->state, memory_order_relaxed) != 0; /* ordered by the barrier */
 }
 

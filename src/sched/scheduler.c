@@ -34,6 +34,8 @@
 #define NAP_FIRST     (20 * INT64_C(1000))
 #define NAP_LAST      (320 * INT64_C(1000))
 
+struct rt_thread rt_nobody;
+
 /* ---- control blocks ---- */
 
 rt_block *rt_free_refill(rt_worker *w)
@@ -43,6 +45,10 @@ rt_block *rt_free_refill(rt_worker *w)
         w->free_more = NULL;
     else if (!(chain = rt_block_batch_get()))
         return NULL;
+    for (rt_block *r = chain; r; r = r->link)
+        if (rt_block_runtime(r) != w->runtime)
+            atomic_store_explicit(&r->runtime, w->runtime,
+                                  memory_order_relaxed); /* published with the word */
     w->free = chain->link;
     w->free_count = RT_BLOCK_BATCH - 1;
     return chain;
@@ -57,19 +63,25 @@ void rt_free_flush(rt_worker *w)
     w->free_count = 0;
 }
 
+void rt_free_any(rt_block *r)
+{
+    rt_worker *w = rt_self()->worker;
+    rt_block_blank(r);
+    if (w) {
+        atomic_store_explicit(&r->runtime, w->runtime, memory_order_relaxed); /* published with the word */
+        rt_free_put(w, r);
+    } else {
+        rt_block_put(r);
+    }
+}
+
 void rt_recycle(rt_block *r)
 {
     if (RT_UNLIKELY(r->attr.flags & RT_FLAG_EXTRA)) {
         free(r->extra->name);
         free(r->extra);
     }
-    rt_thread *t = rt_self();
-    if (t && t->worker) {
-        rt_free_recycle(t->worker, r);
-    } else {
-        atomic_store_explicit(&r->word, 0, memory_order_release); /* as in rt_free_recycle */
-        rt_block_put(r);
-    }
+    rt_free_any(r);
 }
 
 void rt_release(rt_block *r)
@@ -242,7 +254,7 @@ static rt_block *unusual_pick(rt_worker *w)
     rt_block *r;
     switch (w->tick / UNUSUAL_PICK % 4) {
     case 0:
-        r = rt_deque_steal(&w->deque);
+        r = rt_deque_take_oldest(&w->deque);
         return r && claim(r) ? r : NULL;
     case 2:
         return yielded_pop(w);
@@ -306,10 +318,10 @@ bool rt_deque_make_room(rt_worker *w)
             alive[count++] = r;
     }
     while (count > 0)
-        rt_deque_push(d, alive[--count]); /* there is room: it was all in there */
+        (void)rt_deque_push(d, alive[--count]); /* there is room: it was all in there */
     free(alive);
     w->dead = 0;
-    return rt_deque_has_room(d) || rt_deque_grow(d);
+    return rt_deque_room(d) || rt_deque_grow(d);
 }
 
 /* ---- stacks and switches ---- */
@@ -423,6 +435,7 @@ static bool prepare(rt_thread *t, rt_block *r, rt_stack **stack, void **sp)
     }
     *stack = r->stack;
     *sp = r->sp;
+    t->stack = r->stack;
     t->current = r;
     rt_counter_add(&t->worker->counts.switches, 1);
     return true;
@@ -437,6 +450,7 @@ static void leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, com
     while (next && !prepare(t, next, &stack, &sp))
         next = pick(t->worker);
     if (!next) {
+        t->stack = &t->own;
         t->current = NULL;
         rt_counter_add(&t->worker->counts.switches, 1);
     }
@@ -467,6 +481,17 @@ rt_block *rt_stack_next(rt_stack *stack)
     __builtin_unreachable();
 }
 
+/* The current routine is about to be suspended: notes its stack, if it has been run in place so far. */
+RT_INLINE rt_stack *standing(rt_thread *t, rt_block *r)
+{
+    rt_stack *stack = t->stack;
+    if (RT_UNLIKELY(r->stack != stack)) {
+        r->stack = stack;
+        r->attr.flags |= RT_FLAG_STACK;
+    }
+    return stack;
+}
+
 /* ---- park, ready, yield ---- */
 
 static pthread_key_t plain_key;
@@ -480,11 +505,10 @@ static void plain_gone(void *arg)
     rt_self_set(t); /* destructors of locals may block */
     if (r->attr.flags & RT_FLAG_EXTRA && r->extra->cleanup)
         r->extra->cleanup(r);
-    rt_self_set(NULL);
+    rt_self_set(&rt_nobody);
     if (r->attr.flags & RT_FLAG_EXTRA)
         free(r->extra);
-    r->attr.all = 0;
-    atomic_store_explicit(&r->word, 0, memory_order_release); /* as in rt_recycle */
+    rt_block_blank(r);
     rt_block_put(r);
     free(t);
 }
@@ -498,7 +522,7 @@ static void plain_init(void)
 rt_thread *rt_thread_here(void)
 {
     rt_thread *t = rt_self();
-    if (RT_LIKELY(t != NULL))
+    if (RT_LIKELY(t != &rt_nobody))
         return t;
     pthread_once(&plain_once, plain_init);
     t = calloc(1, sizeof *t);
@@ -507,7 +531,6 @@ rt_thread *rt_thread_here(void)
         rt_panic("no memory to let this thread wait (%zu bytes)", sizeof *t + sizeof *r);
     r->attr = (rt_attr){.flags = RT_FLAG_THREAD};
     r->extra = NULL;
-    r->stack = NULL;
     r->parent = NULL;
     atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED), memory_order_release);
     t->current = r;
@@ -536,7 +559,7 @@ void rt_park(rt_commit_fn *fn, void *arg)
     }
     commit c = {fn, arg, r};
     rt_counter_add(&w->counts.parks, 1);
-    leave(t, r->stack, &r->sp, pick(w), &c, false);
+    leave(t, standing(t, r), &r->sp, pick(w), &c, false);
 }
 
 /* Into the ready list of the caller's worker. */
@@ -568,7 +591,7 @@ void rt_ready_block(rt_block *r)
     }
     rt_thread *t = rt_self();
     rt_runtime *rt = rt_block_runtime(r);
-    if (RT_LIKELY(t && t->worker && t->worker->runtime == rt))
+    if (RT_LIKELY(t->worker && t->worker->runtime == rt))
         ready_local(t->worker, r);
     else
         share(rt, r, true);
@@ -599,7 +622,7 @@ static void yield_to(rt_thread *t, rt_block *next)
     rt_block *r = t->current;
     commit c = {yielded, NULL, r};
     rt_counter_add(&t->worker->counts.yields, 1);
-    leave(t, r->stack, &r->sp, next, &c, false);
+    leave(t, standing(t, r), &r->sp, next, &c, false);
 }
 
 static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
@@ -618,8 +641,7 @@ static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
 bool rt_yield(void)
 {
     rt_thread *t = rt_self();
-    if (RT_UNLIKELY(!t))
-        return false;
+
     rt_worker *w = t->worker;
     if (RT_UNLIKELY(!w))
         return false;
@@ -639,8 +661,10 @@ bool rt_yield(void)
     rt_fifo_append(yielders, r);
     rt_counter_add(&w->counts.yields, 1);
     rt_counter_add(&w->counts.switches, 1);
+    rt_stack *stack = standing(t, r);
     t->current = next;
-    arrived(switch_stacks(r->stack, &r->sp, next->stack, next->sp, LEAVE_LIST, false));
+    t->stack = next->stack;
+    arrived(switch_stacks(stack, &r->sp, next->stack, next->sp, LEAVE_LIST, false));
     return true;
 }
 

@@ -57,6 +57,7 @@ typedef struct rt_worker {
 typedef struct rt_thread {
     rt_worker *worker; /* null: it may not run routines; a plain thread never may */
     rt_block *current; /* the routine that it runs; a plain thread's stand-in */
+    rt_stack *stack;   /* what it stands on: a routine's or its own */
     rt_stack own;      /* its own stack, on which it looks for work */
     void *sp;          /* of its own stack, while it runs a routine */
     rt_runtime *runtime;
@@ -94,10 +95,11 @@ struct routine_runtime {
     rt_runtime *next;          /* among all runtimes, under the lock of runtime.c */
 };
 
-/* A worker's free list: one of its blocks, or NULL. */
+/* The worker's free list. */
 RT_COLD rt_block *rt_free_refill(rt_worker *w);
 RT_COLD void rt_free_flush(rt_worker *w);
 
+/* NULL: no memory. */
 RT_INLINE rt_block *rt_free_get(rt_worker *w)
 {
     rt_block *r = w->free;
@@ -108,7 +110,7 @@ RT_INLINE rt_block *rt_free_get(rt_worker *w)
     return r;
 }
 
-/* Takes back a block whose word is 0. */
+/* Takes a blank block of this runtime. */
 RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
 {
     /* before, not after: else a get and a put at the border would move a batch each time */
@@ -119,15 +121,8 @@ RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
     w->free_count++;
 }
 
-/* The routine's execution is over, its handle used up, its entry gone (R1): the block is the worker's.
- * Without extra. */
-RT_INLINE void rt_free_recycle(rt_worker *w, rt_block *r)
-{
-    /* release: what was read of this incarnation was read before. A plain store: a compare-and-swap on the
-     * old id either came before, and is void, or fails (R3) */
-    atomic_store_explicit(&r->word, 0, memory_order_release);
-    rt_free_put(w, r);
-}
+/* Blanks any block that nobody uses any more, and puts it on the caller's free list, or into the pool. */
+void rt_free_any(rt_block *r);
 
 /* The routine's runtime. relaxed: see rt_block */
 RT_INLINE rt_runtime *rt_block_runtime(rt_block *r)

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+//
+// The benchmarks of the library, as Go would have them. One a process:
+//
+//	peer --list           the names
+//	peer NAME WORKERS     runs one with GOMAXPROCS=WORKERS, prints it as a line of JSON
+//
+// ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_MILLION, ROUTINES_BENCH_SECONDS
+// (how long to measure, 0.5): as for the library. Figures are per operation, so a smaller tree compares.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type result struct {
+	Name     string             `json:"name"`
+	Workers  int                `json:"workers"`
+	Value    float64            `json:"value"`
+	Unit     string             `json:"unit"`
+	Counters map[string]float64 `json:"counters,omitempty"`
+}
+
+// A benchmark does something n times and returns how many operations that was.
+type benchmark struct {
+	name string
+	run  func(n int) float64
+}
+
+var benchmarks = []benchmark{
+	{"yield/peer-go", yield},
+	{"go_join/peer-go", goJoin},
+	{"thousand/peer-go", thousand},
+	{"fib/peer-go", fibs},
+	{"memory_parked/peer-go", nil},
+}
+
+func number(variable string, otherwise float64) float64 {
+	if v, err := strconv.ParseFloat(os.Getenv(variable), 64); err == nil && v > 0 {
+		return v
+	}
+	return otherwise
+}
+
+// Two goroutines a worker.
+func yield(n int) float64 {
+	count := 2 * runtime.GOMAXPROCS(0)
+	each := (n + count - 1) / count
+	var done sync.WaitGroup
+	done.Add(count)
+	for i := 0; i < count; i++ {
+		go func() {
+			for j := 0; j < each; j++ {
+				runtime.Gosched()
+			}
+			done.Done()
+		}()
+	}
+	done.Wait()
+	return float64(each * count)
+}
+
+func goJoin(n int) float64 {
+	var done sync.WaitGroup
+	for i := 0; i < n; i++ {
+		done.Add(1)
+		go done.Done()
+		done.Wait()
+	}
+	return float64(n)
+}
+
+func thousand(n int) float64 {
+	var done sync.WaitGroup
+	for i := 0; i < n; i++ {
+		done.Add(1000)
+		for j := 0; j < 1000; j++ {
+			go done.Done()
+		}
+		done.Wait()
+	}
+	return float64(n)
+}
+
+func fib(n int) int {
+	if n < 2 {
+		return n
+	}
+	var done sync.WaitGroup
+	var a int
+	done.Add(1)
+	go func() {
+		a = fib(n - 1)
+		done.Done()
+	}()
+	b := fib(n - 2)
+	done.Wait()
+	return a + b
+}
+
+func fibs(n int) float64 {
+	of := int(number("ROUTINES_BENCH_FIB", 30))
+	next, after := 0, 1 // fib(of), fib(of + 1)
+	for i := 0; i < of; i++ {
+		next, after = after, next+after
+	}
+	for i := 0; i < n; i++ {
+		if fib(of) != next {
+			fail("the wrong Fibonacci number")
+		}
+	}
+	goroutines := after - 1
+	if goroutines < 1 {
+		goroutines = 1
+	}
+	return float64(n * goroutines)
+}
+
+// A figure in kB out of a file of /proc, in bytes.
+func procBytes(path, key string) float64 {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) >= 2 && fields[0] == key {
+			kb, _ := strconv.ParseFloat(fields[1], 64)
+			return kb * 1024
+		}
+	}
+	return 0
+}
+
+func memoryParked(r *result) {
+	count := int(number("ROUTINES_BENCH_MILLION", 1000000))
+	var arrived atomic.Int64
+	var done sync.WaitGroup
+	release := make(chan struct{})
+	done.Add(count)
+	resident := procBytes("/proc/self/smaps_rollup", "Rss:")
+	tables := procBytes("/proc/self/status", "VmPTE:")
+	begun := time.Now()
+	for i := 0; i < count; i++ {
+		go func() {
+			arrived.Add(1)
+			<-release
+			done.Done()
+		}()
+	}
+	for arrived.Load() < int64(count) {
+		runtime.Gosched()
+	}
+	r.Value = float64(time.Since(begun).Nanoseconds()) / float64(count)
+	r.Counters = map[string]float64{
+		"count":                 float64(count),
+		"bytes_each":            (procBytes("/proc/self/smaps_rollup", "Rss:") - resident) / float64(count),
+		"page_table_bytes_each": (procBytes("/proc/self/status", "VmPTE:") - tables) / float64(count),
+	}
+	begun = time.Now()
+	close(release)
+	done.Wait()
+	r.Counters["end_us_each"] = float64(time.Since(begun).Microseconds()) / float64(count)
+}
+
+// Repeats until it takes long enough to be measured: that run counts, those before it warm up.
+func measure(run func(n int) float64) float64 {
+	enough := time.Duration(number("ROUTINES_BENCH_SECONDS", 0.5) * float64(time.Second))
+	for n := 1; ; {
+		begun := time.Now()
+		ops := run(n)
+		elapsed := time.Since(begun)
+		if elapsed >= enough {
+			return float64(elapsed.Nanoseconds()) / ops
+		}
+		if elapsed < enough/20 {
+			n *= 10
+		} else {
+			n = int(float64(n)*float64(enough)/float64(elapsed)*1.2) + 1
+		}
+	}
+}
+
+func fail(message string) {
+	fmt.Fprintln(os.Stderr, "peer-go:", message)
+	os.Exit(1)
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "--list" {
+		for _, b := range benchmarks {
+			fmt.Println(b.name)
+		}
+		return
+	}
+	if len(os.Args) != 3 {
+		fail("usage: peer --list | peer NAME WORKERS")
+	}
+	workers, err := strconv.Atoi(os.Args[2])
+	if err != nil || workers < 1 {
+		fail("WORKERS is a number from 1")
+	}
+	runtime.GOMAXPROCS(workers)
+	for _, b := range benchmarks {
+		if b.name != os.Args[1] {
+			continue
+		}
+		r := result{Name: b.name, Workers: workers, Unit: "ns"}
+		if b.run == nil {
+			memoryParked(&r)
+		} else {
+			r.Value = measure(b.run)
+		}
+		json.NewEncoder(os.Stdout).Encode(r)
+		return
+	}
+	fail("no such benchmark: " + os.Args[1])
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+#
+# Puts the rounds of scripts/bench together: medians and spreads, a table with ratios,
+# and a JSON file. Usage: report.py RAW_DIRECTORY RESULTS.json
+#
+# RAW_DIRECTORY has a directory for each round (1, 2, ...), and in it a file for each benchmark:
+# *.json as Google Benchmark writes it, *.jsonl as the peers do. Exits with 1 if a benchmark failed.
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+# question: (figure, what it is, unit, divisor) for each block of the table
+NS = [("ns_per_op", "time", "ns", 1)]
+MEMORY = [
+    ("bytes_each", "resident bytes of each", "B", 1),
+    ("page_table_bytes_each", "page tables of each", "B", 1),
+    ("ns_per_op", "creating each", "ns", 1),
+    ("end_us_each", "ending and joining each", "us", 1),
+]
+FIGURES = {
+    "yield": [("ns_per_op", "a yield", "ns", 1)],
+    "go_join": [("ns_per_op", "a pair", "ns", 1)],
+    "thousand": [("ns_per_op", "a thousand", "us", 1000)],
+    "fib": [("ns_per_op", "a routine", "ns", 1)],
+    "memory_parked": MEMORY,
+    "memory_unstarted": MEMORY,
+}
+
+
+def read(raw):
+    """{(question, contender, workers): {figure: {round: value}}}, {key: labels}, context, errors"""
+    figures, labels, errors, context = {}, {}, [], {}
+
+    def add(key, number, name, value):
+        figures.setdefault(key, {}).setdefault(name, {})[number] = value
+
+    for path in sorted(raw.glob("*/*")):
+        number = int(path.parent.name)
+        said = path.with_suffix(".log")
+        said = said.read_text().strip().splitlines()[-1:] if said.exists() else []
+        if path.suffix in (".json", ".jsonl") and path.stat().st_size == 0:
+            errors.append(f"{path.stem}: no results; {''.join(said) or 'it said nothing'}")
+        elif path.suffix == ".jsonl":
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                question, contender = entry["name"].split("/")
+                key = (question, contender, entry["workers"])
+                add(key, number, "ns_per_op", entry["value"])
+                for name, value in entry.get("counters", {}).items():
+                    add(key, number, name, value)
+        elif path.suffix == ".json":
+            run = json.loads(path.read_text())
+            context = {k: run["context"][k] for k in ("num_cpus", "mhz_per_cpu", "caches") if k in run["context"]}
+            for entry in run["benchmarks"]:
+                match = re.match(r"([^/]+)/([^/]+)(?:/w(\d+))?(?:/|$)", entry["name"])
+                if entry.get("error_occurred"):
+                    errors.append(f"{entry['name']}: {entry.get('error_message')}")
+                    continue
+                key = (match[1], match[2], int(match[3]) if match[3] else None)
+                known = {"ns_per_op", "cpus", "switched", "routines", "count", "unstarted"}
+                known.update(name for name, *_ in MEMORY)
+                for name in known & entry.keys():
+                    add(key, number, name, entry[name])
+                if entry.get("label"):
+                    labels[key] = entry["label"]
+    return figures, labels, context, errors
+
+
+def number(value):
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def ratios(ours, others):
+    """The median over the rounds that have both of ours / theirs; None where that means nothing."""
+    both = [ours[r] / others[r] for r in ours.keys() & others.keys() if others[r] > 0]
+    return statistics.median(both) if both else None
+
+
+def order(key):
+    kind = ["routines", "limit", "peer"].index(key[1].split("-")[0])
+    return kind, key[1], key[2] or 0
+
+
+def block(figures, labels, question, figure, what, unit, divisor):
+    keys = sorted((k for k in figures if k[0] == question and figure in figures[k]), key=order)
+    if not keys:
+        return
+    print(f"\n{question}: {what}, {unit}")
+    print(f"  {'':24} {'workers':>7} {'median':>10} {'spread':>7} {'cpus':>5}   ours / it")
+    ours = {k[2]: figures[k][figure] for k in keys if k[1] == "routines"}
+    for key in keys:
+        values = [v / divisor for v in figures[key][figure].values()]
+        median = statistics.median(values)
+        spread = f"{(max(values) - min(values)) / median:.0%}" if median > 0 else "-"
+        cpus = figures[key].get("cpus") if figure == "ns_per_op" else None
+        used = f"{statistics.median(cpus.values()):.2f}" if cpus else "-"
+        beside = []
+        if not key[1].startswith("routines"):
+            for workers in sorted(ours):
+                if key[2] in (None, workers):
+                    ratio = ratios(ours[workers], figures[key][figure])
+                    if ratio is not None:
+                        beside.append(number(ratio) + (f" (w{workers})" if key[2] is None else ""))
+        line = f"  {key[1]:24} {key[2] or '-':>7} {number(median):>10} {spread:>7} {used:>5}   {'  '.join(beside)}"
+        print(line.rstrip() + (f"  [{labels[key]}]" if key in labels else ""))
+
+
+def main():
+    raw, results = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    figures, labels, context, errors = read(raw)
+    questions = list(FIGURES) + sorted({k[0] for k in figures} - FIGURES.keys())
+    for question in questions:
+        for what in FIGURES.get(question, NS):
+            block(figures, labels, question, *what)
+    out = []
+    for key in sorted(figures, key=lambda k: (questions.index(k[0]), order(k))):
+        entry = {"question": key[0], "contender": key[1], "workers": key[2]}
+        for name, by_round in sorted(figures[key].items()):
+            values = list(by_round.values())
+            entry[name] = {"median": statistics.median(values), "min": min(values), "max": max(values), "values": values}
+        out.append(entry)
+    results.write_text(json.dumps({"context": context, "benchmarks": out, "errors": errors}, indent=1) + "\n")
+    for error in sorted(set(errors)):
+        print(f"FAILED {error}", file=sys.stderr)
+    return 1 if errors or not figures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A little of everything, through the public headers and without a test framework:
+ * what runs where cmocka is not to be had, on other CPUs and C libraries. One
+ * line a part; exit status 1 if something was not as it should be.
+ *
+ * ctest: timeout 240
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <routines.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MANY = 4000, ROUNDS = 3 };
+
+static int failures;
+
+/* Only the main thread and the first routine of a runtime check, one after the other. */
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            failures++;                                                                                      \
+            printf("FAILED %s:%d: %s\n", __FILE__, __LINE__, #condition);                                    \
+        }                                                                                                    \
+    } while (0)
+
+static void *number(uintptr_t n)
+{
+    return (void *)n;
+}
+
+/* ---- go, join, yield, many of them ---- */
+
+static void *twice(void *arg)
+{
+    const uintptr_t n = (uintptr_t)arg;
+    if (n % 3 == 0)
+        routine_yield();
+    return number(2 * n);
+}
+
+static void many_in_order(void)
+{
+    static routine_t handles[MANY];
+    uintptr_t sum = 0;
+    for (uintptr_t i = 0; i < MANY; i++)
+        handles[i] = go(twice, number(i));
+    for (uintptr_t i = 0; i < MANY; i++) {
+        void *result = NULL;
+        CHECK(routine_join(handles[i], &result) == 0);
+        sum += (uintptr_t)result;
+        CHECK(routine_join(handles[i], NULL) == -ESRCH);
+    }
+    CHECK(sum == (uintptr_t)MANY * (MANY - 1));
+}
+
+static void *tree(void *arg)
+{
+    const uintptr_t depth = (uintptr_t)arg;
+    if (depth == 0)
+        return number(1);
+    routine_t left = go(tree, number(depth - 1));
+    routine_t right = go(tree, number(depth - 1));
+    void *a = NULL, *b = NULL;
+    if (routine_join(right, &b) != 0 || routine_join(left, &a) != 0)
+        return NULL;
+    return number((uintptr_t)a + (uintptr_t)b);
+}
+
+static void many_in_a_tree(void)
+{
+    void *leaves = NULL;
+    CHECK(routine_join(go(tree, number(12)), &leaves) == 0);
+    CHECK((uintptr_t)leaves == 4096);
+}
+
+/* ---- closures, names, floating point kept over switches ---- */
+
+struct job {
+    double from;
+    int rounds;
+    double *sum;
+};
+
+static void *harmonic(void *arg)
+{
+    const struct job *job = arg;
+    double sum = 0;
+    for (int i = 0; i < job->rounds; i++) {
+        sum += 1 / (job->from + i);
+        routine_yield();
+    }
+    *job->sum = sum;
+    return NULL;
+}
+
+static void closures(void)
+{
+    double sums[16];
+    routine_t handles[16];
+    for (int i = 0; i < 16; i++)
+        handles[i] = go_copy(harmonic, ((struct job){.from = i + 1, .rounds = 50, .sum = &sums[i]}));
+    for (int i = 0; i < 16; i++) {
+        double expected = 0;
+        for (int k = 0; k < 50; k++)
+            expected += 1 / ((double)(i + 1) + k);
+        CHECK(routine_join(handles[i], NULL) == 0);
+        CHECK(sums[i] > expected - 1e-12 && sums[i] < expected + 1e-12);
+    }
+}
+
+static void *own_name(void *arg)
+{
+    (void)arg;
+    return (void *)(uintptr_t)(strcmp(routine_name(routine_self()), "somebody") == 0);
+}
+
+static void *deep(void *arg)
+{
+    volatile char room[1024];
+    const uintptr_t depth = (uintptr_t)arg;
+    room[0] = (char)depth;
+    room[sizeof room - 1] = 1;
+    if (depth == 0)
+        return number(0);
+    return number((uintptr_t)deep(number(depth - 1)) + (uintptr_t)room[sizeof room - 1]);
+}
+
+static void attributes(void)
+{
+    void *result = NULL;
+    CHECK(routine_join(go_with(&(routine_attr_t){.name = "somebody"}, own_name, NULL), &result) == 0);
+    CHECK(result != NULL);
+    CHECK(routine_join(go_with(&(routine_attr_t){.stack_size = (size_t)4 << 20}, deep, number(2000)),
+                       &result) == 0);
+    CHECK((uintptr_t)result == 2000);
+    CHECK(routine_join(go_with(&(routine_attr_t){.stack_size = ROUTINE_STACK_MAX + 1}, deep, NULL), NULL) ==
+          -EINVAL);
+    CHECK(routine_join(go(NULL, NULL), NULL) == -EINVAL);
+}
+
+/* ---- exit, cancel ---- */
+
+static void leave(void *result)
+{
+    routine_exit(result);
+}
+
+static void *leaves_early(void *arg)
+{
+    leave(arg);
+    return NULL;
+}
+
+static void *until_cancelled(void *arg)
+{
+    uintptr_t rounds = 0;
+    if (routine_oneshot_send(arg, NULL) != 0)
+        return NULL;
+    while (routine_check() == 0) {
+        routine_yield();
+        rounds++;
+    }
+    return number(rounds + 1);
+}
+
+static void ends(void)
+{
+    void *result = NULL;
+    routine_t h = go(leaves_early, number(7));
+    CHECK(routine_join(h, &result) == 0 && (uintptr_t)result == 7);
+
+    routine_oneshot_t started = ROUTINE_ONESHOT_INITIALIZER;
+    h = go(until_cancelled, &started);
+    CHECK(routine_oneshot_recv(&started, NULL) == 0);
+    CHECK(routine_cancel(h) == 0);
+    CHECK(routine_join(h, &result) == 0 && result != NULL);
+    CHECK(routine_cancel(h) == -ESRCH);
+
+    for (int i = 0; i < 100; i++) {
+        h = go(twice, number(1));
+        CHECK(routine_cancel(h) == 0);
+        const int rc = routine_join(h, NULL); /* it may have run before */
+        CHECK(rc == 0 || rc == -ECANCELED);
+    }
+}
+
+/* ---- oneshots ---- */
+
+struct relay {
+    routine_oneshot_t *in;
+    routine_oneshot_t *out;
+};
+
+static void *relay(void *arg)
+{
+    const struct relay *r = arg;
+    void *value = NULL;
+    if (routine_oneshot_recv(r->in, &value) == 0)
+        (void)routine_oneshot_send(r->out, number((uintptr_t)value + 1));
+    return NULL;
+}
+
+/* A chain: each waits for the one before it, so all but the last are parked at once. */
+static void oneshots(void)
+{
+    enum { LINKS = 2000 };
+    static routine_oneshot_t shots[LINKS + 1];
+    static routine_t handles[LINKS];
+    for (int i = 0; i <= LINKS; i++)
+        routine_oneshot_init(&shots[i]);
+    for (int i = 0; i < LINKS; i++)
+        handles[i] = go_copy(relay, ((struct relay){&shots[i], &shots[i + 1]}));
+    CHECK(routine_oneshot_send(&shots[0], number(100)) == 0);
+    void *value = NULL;
+    CHECK(routine_oneshot_recv(&shots[LINKS], &value) == 0);
+    CHECK((uintptr_t)value == 100 + LINKS);
+    CHECK(routine_oneshot_recv(&shots[LINKS], &value) == -EPIPE);
+    for (int i = 0; i < LINKS; i++)
+        CHECK(routine_join(handles[i], NULL) == 0);
+}
+
+/* ---- locals ---- */
+
+static routine_key_t key;
+
+static void destroy(void *value)
+{
+    ++*(uintptr_t *)value;
+}
+
+static void *uses_local(void *arg)
+{
+    if (routine_getspecific(key) != NULL || routine_setspecific(key, arg) != 0)
+        return NULL;
+    routine_yield();
+    return routine_getspecific(key);
+}
+
+static void locals(void)
+{
+    static uintptr_t values[64];
+    static routine_t handles[64];
+    CHECK(routine_key_create(&key, destroy) == 0);
+    for (int i = 0; i < 64; i++)
+        handles[i] = go(uses_local, &values[i]);
+    for (int i = 0; i < 64; i++) {
+        void *result = NULL;
+        CHECK(routine_join(handles[i], &result) == 0);
+        CHECK(result == &values[i]);
+        CHECK(values[i] == 1);
+        values[i] = 0;
+    }
+    CHECK(routine_key_delete(key) == 0);
+    CHECK(routine_key_delete(key) == -EINVAL);
+}
+
+/* ---- all of it, on the default runtime's caller and on runtimes of several sizes ---- */
+
+static void *everything(void *arg)
+{
+    (void)arg;
+    for (int round = 0; round < ROUNDS; round++) {
+        many_in_order();
+        many_in_a_tree();
+        closures();
+        attributes();
+        ends();
+        oneshots();
+        locals();
+    }
+    return number(42);
+}
+
+static void in_runtime(size_t workers)
+{
+    const routine_runtime_config_t config = {.workers = workers, .name = "smoke"};
+    routine_runtime_t *runtime = NULL;
+    const int64_t start = routine_now();
+    CHECK(routine_runtime_new(&runtime, &config) == 0);
+    if (runtime == NULL)
+        return;
+    CHECK(routine_runtime_workers(runtime) == workers);
+
+    void *result = NULL;
+    CHECK(routine_runtime_run(runtime, everything, NULL, &result) == 0);
+    CHECK((uintptr_t)result == 42);
+
+    routine_stats_t stats;
+    CHECK(routine_stats(runtime, &stats) == 0);
+    CHECK(stats.workers == workers && stats.total.spawned > (uint64_t)ROUNDS * MANY);
+    CHECK(routine_runtime_free(runtime) == -EBUSY);
+    CHECK(routine_runtime_shutdown(runtime, ROUTINE_SHUTDOWN_WAIT, ROUTINE_NEVER) == 0);
+    CHECK(routine_runtime_free(runtime) == 0);
+    printf("%s %zu workers: %" PRIu64 " routines, %" PRIu64 " switches, %" PRId64 " ms\n",
+           failures ? "FAILED" : "ok", workers, stats.total.spawned, stats.total.switches,
+           (routine_now() - start) / ROUTINE_MS);
+    fflush(stdout);
+}
+
+int main(void)
+{
+    void *result = NULL;
+    CHECK(routine_id(routine_self()) == 0);
+    everything(NULL);
+    CHECK(routine_run(everything, NULL, &result) == 0 && (uintptr_t)result == 42);
+    printf("%s default runtime: %zu workers\n", failures ? "FAILED" : "ok",
+           routine_runtime_workers(routine_runtime_default()));
+    fflush(stdout);
+    in_runtime(1);
+    in_runtime(2);
+    in_runtime(8);
+    if (failures == 0)
+        printf("ok all\n");
+    return failures != 0;
+}
