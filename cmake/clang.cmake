@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# Toolchain file: the newest clang there is, under whatever name.
+# Toolchain file: clang, under whatever name it goes.
 #   cmake -B build -DCMAKE_TOOLCHAIN_FILE=cmake/clang.cmake
 set(names clang)
 foreach(version RANGE 30 11 -1)
@@ -11,7 +11,7 @@ if(NOT ROUTINES_CLANG)
     message(FATAL_ERROR "No clang was found (looked for clang and clang-11 to clang-30)")
 endif()
 set(CMAKE_C_COMPILER "${ROUTINES_CLANG}")
-string(REGEX REPLACE "clang(-[0-9]+)?$" "clang++\\1" ROUTINES_CLANGXX "${ROUTINES_CLANG}")
+string(REGEX REPLACE "clang([-0-9]*)$" "clang++\\1" ROUTINES_CLANGXX "${ROUTINES_CLANG}")
 if(EXISTS "${ROUTINES_CLANGXX}")
     set(CMAKE_CXX_COMPILER "${ROUTINES_CLANGXX}")
 endif()

@@ -148,7 +148,7 @@ struct message {
 
 struct storm {
     long rounds;
-    _Atomic(routine_oneshot_t *) offered; /* where to send, while the receiver is on its way to wait */
+    routine_oneshot_t offer; /* carries where to send, while the receiver is on its way to wait */
     struct message messages[2];
 };
 
@@ -157,7 +157,7 @@ SUPPORT_NOINLINE static long receive_on_the_stack(struct storm *s, long round)
 {
     routine_oneshot_t o = ROUTINE_ONESHOT_INITIALIZER;
     void *value = NULL;
-    atomic_store(&s->offered, &o);
+    CHECK_EQ(routine_oneshot_send(&s->offer, &o), 0);
     if (round % 3 == 0) /* often the send comes first */
         routine_yield();
     if (round % 5 == 0) {
@@ -199,8 +199,9 @@ static void *storm_sender(void *arg)
 {
     struct storm *s = arg;
     for (long round = 1; round <= s->rounds; round++) {
-        routine_oneshot_t *o;
-        WAIT_UNTIL((o = atomic_exchange(&s->offered, NULL)) != NULL);
+        void *o = NULL;
+        CHECK_EQ(routine_oneshot_recv(&s->offer, &o), 0);
+        routine_oneshot_init(&s->offer); /* the next offer comes after our answer */
         struct message *m = &s->messages[round % 2];
         *m = (struct message){round, round * 3 + 1};
         CHECK_EQ(routine_oneshot_send(o, m), 0);
@@ -331,19 +332,20 @@ TEST(ping_pong_of_threads)
 
 struct closing {
     routine_oneshot_t o;
+    struct support_turn turn;
+    _Atomic int arrived;
     long rounds;
-    _Atomic long round;
-    _Atomic int done;
     int sent;
 };
 
 static void *closing_sender(void *arg)
 {
     struct closing *c = arg;
-    for (long round = 1; round <= c->rounds; round++) {
-        WAIT_UNTIL(atomic_load(&c->round) == round);
+    for (long round = 0; round < c->rounds; round++) {
+        support_turn_wait(&c->turn);
+        support_meet(&c->arrived, 2);
         c->sent = routine_oneshot_send(&c->o, c);
-        atomic_store(&c->done, 1);
+        support_turn_done(&c->turn);
     }
     return NULL;
 }
@@ -352,16 +354,18 @@ TEST_EVERYWHERE(close_against_send)
 {
     struct closing c = {.rounds = support_scale(2000)};
     routine_t sender = go(closing_sender, &c);
-    for (long round = 1; round <= c.rounds; round++) {
+    for (long round = 0; round < c.rounds; round++) {
         void *value = NULL;
         routine_oneshot_init(&c.o);
-        atomic_store(&c.done, 0);
-        atomic_store(&c.round, round);
+        atomic_store(&c.arrived, 0);
+        support_turn_begin(&c.turn);
         if (round % 2)
             routine_yield();
+        if (round % 3)
+            support_meet(&c.arrived, 2);
         const int got = routine_oneshot_try_recv(&c.o, &value);
         const int closed = got == 0 ? -EPIPE : routine_oneshot_close(&c.o);
-        WAIT_UNTIL(atomic_load(&c.done));
+        support_turn_await(&c.turn);
         if (got == 0) {
             CHECK(value == &c);
             CHECK_EQ(c.sent, 0);

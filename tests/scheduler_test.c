@@ -142,6 +142,49 @@ static int case_lone_woken(void)
     return 0;
 }
 
+/* Two workers: the one is kept by a routine that never yields, the other by one that always does. What the
+ * first one has in its queue is not lost: whoever yields in vain looks elsewhere. */
+struct hog_and_yielder {
+    _Atomic int hog, yielder, child;
+};
+
+static void *hog_with_a_child(void *arg)
+{
+    struct hog_and_yielder *both = arg;
+    atomic_store(&both->hog, 1);
+    while (!atomic_load(&both->yielder))
+        sched_yield();
+    routine_t h = go(set_flag, (void *)&both->child);
+    while (!atomic_load(&both->child))
+        sched_yield();
+    CHECK_EQ(routine_join(h, NULL), 0);
+    return NULL;
+}
+
+static void *yielder_beside_a_hog(void *arg)
+{
+    struct hog_and_yielder *both = arg;
+    while (!atomic_load(&both->hog))
+        sched_yield();
+    atomic_store(&both->yielder, 1);
+    WAIT_UNTIL(atomic_load(&both->child));
+    return NULL;
+}
+
+static int case_lone_child_and_yielder(void)
+{
+    routine_runtime_t *runtime = support_runtime(2);
+    for (int i = 0; i < 20; i++) {
+        struct hog_and_yielder both = {0, 0, 0};
+        routine_t a = support_go_on(runtime, hog_with_a_child, &both);
+        routine_t b = support_go_on(runtime, yielder_beside_a_hog, &both);
+        CHECK_EQ(routine_join(a, NULL), 0);
+        CHECK_EQ(routine_join(b, NULL), 0);
+    }
+    support_runtime_end(runtime);
+    return 0;
+}
+
 static void run_case_to_0(const char *name)
 {
     static struct support_result r;
@@ -151,6 +194,11 @@ static void run_case_to_0(const char *name)
 TEST(a_lone_child_is_stolen)
 {
     run_case_to_0("lone_child");
+}
+
+TEST(a_lone_child_is_stolen_by_one_that_yields)
+{
+    run_case_to_0("lone_child_and_yielder");
 }
 
 TEST(a_lone_woken_one_is_stolen)
@@ -814,6 +862,7 @@ int main(int argc, char **argv)
 {
     static const struct support_case cases[] = {
         {"lone_child", case_lone_child},
+        {"lone_child_and_yielder", case_lone_child_and_yielder},
         {"lone_woken", case_lone_woken},
         {"ping_pong_and_unstarted", case_ping_pong_and_unstarted},
         {"ping_pong_and_outsider", case_ping_pong_and_outsider},
@@ -829,6 +878,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_many_routines_as_workers_run_at_once),
         cmocka_unit_test(a_lone_child_is_stolen),
+        cmocka_unit_test(a_lone_child_is_stolen_by_one_that_yields),
         cmocka_unit_test(a_lone_woken_one_is_stolen),
         cmocka_unit_test(a_game_of_two_starves_nobody),
         cmocka_unit_test(yielding_starves_nobody),

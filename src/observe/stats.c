@@ -17,8 +17,8 @@
 /* Of one set of counters: the ends. */
 static void add_ends(routine_counts_t *sum, const rt_counts *c)
 {
+    sum->cancelled += rt_counter_read(&c->cancelled); /* first: counted after the end */
     sum->completed += rt_counter_read(&c->completed) + rt_counter_read(&c->in_place_ended);
-    sum->cancelled += rt_counter_read(&c->cancelled);
 }
 
 static void add_starts(routine_counts_t *sum, const rt_counts *c)
@@ -93,9 +93,15 @@ int routine_stats(routine_runtime_t *runtime, routine_stats_t *stats)
     stats->parked = difference(sum->parks, sum->readies);
     /* a joiner that runs its child in place waits for it as well */
     stats->parked += difference(sum->in_place, ended_in_place);
+    /* what neither waits nor is unstarted runs, as many as there are busy workers, or is ready to */
+    const uint64_t active = difference(stats->live, stats->parked + stats->unstarted);
+    if (stats->running > active)
+        stats->running = active;
     stats->runnable = difference(stats->live, stats->parked + stats->running);
     stats->stacks_live = (size_t)difference(bound, left);
     rt_lock_acquire(&rt->stacks.lock);
+    if (stats->stacks_live > rt->stacks.taken) /* some have been left since they were counted */
+        stats->stacks_live = rt->stacks.taken;
     stats->stacks_cached = (size_t)difference(rt->stacks.taken, stats->stacks_live);
     stats->stacks_peak = rt->stacks.peak;
     rt_lock_release(&rt->stacks.lock);

@@ -41,28 +41,39 @@ static bool parse(const char *text, bool suffix, uint64_t most, uint64_t *n)
     return *text == '\0' && value >= 1 && value <= most;
 }
 
+/* True from the second time on. */
+static bool complained(_Atomic bool *before)
+{
+    return atomic_exchange_explicit(before, true, memory_order_relaxed); /* nothing goes with it */
+}
+
 size_t rt_config_workers(void)
 {
+    static _Atomic bool before;
     const char *text = getenv("ROUTINES_WORKERS");
     uint64_t n = 0;
     if (!text || !*text)
         return 0;
     if (parse(text, false, ROUTINE_WORKERS_MAX, &n))
         return (size_t)n;
-    rt_warn("ROUTINES_WORKERS=%s is ignored: it must be a number from 1 to %d", text, ROUTINE_WORKERS_MAX);
+    if (!complained(&before))
+        rt_warn("ROUTINES_WORKERS=%s is ignored: it must be a number from 1 to %d", text,
+                ROUTINE_WORKERS_MAX);
     return 0;
 }
 
 size_t rt_config_stack_size(void)
 {
+    static _Atomic bool before;
     const char *text = getenv("ROUTINES_STACK_SIZE");
     uint64_t n = 0;
     if (!text || !*text)
         return 0;
     if (parse(text, true, ROUTINE_STACK_MAX, &n))
         return (size_t)n;
-    rt_warn(
-        "ROUTINES_STACK_SIZE=%s is ignored: it must be a number of bytes up to %zu, such as 262144 or 256K",
-        text, ROUTINE_STACK_MAX);
+    if (!complained(&before))
+        rt_warn("ROUTINES_STACK_SIZE=%s is ignored: it must be a number of bytes up to %zu, such as 262144 "
+                "or 256K",
+                text, ROUTINE_STACK_MAX);
     return 0;
 }

@@ -26,6 +26,9 @@ static routine_t failed(int error)
 static RT_COLD routine_t spawn_notify(rt_worker *w, rt_block *r, uint64_t id)
 {
     rt_notify_slow(w);
+    /* relaxed: one that starts while a shutdown begins to cancel is cancelled by this or by that */
+    if (atomic_load_explicit(&w->runtime->cancelling, memory_order_relaxed))
+        routine_cancel((routine_t){r, id});
     return (routine_t){r, id};
 }
 
@@ -33,7 +36,7 @@ static RT_COLD routine_t spawn_notify(rt_worker *w, rt_block *r, uint64_t id)
 static RT_COLD routine_t spawn_no_room(rt_worker *w, rt_block *r, uint64_t id)
 {
     if (rt_deque_make_room(w) && rt_deque_push(&w->deque, r)) {
-        rt_notify(w);
+        return spawn_notify(w, r, id);
     } else {
         atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published by: */
         rt_spill(w, r);

@@ -147,9 +147,9 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     w->dead++; /* its entry stays behind, most likely in this worker's deque */
     if (before & RT_CANCEL) {
         rt_counter_add(&w->counts.in_place, 1);
-        rt_counter_add(&w->counts.cancelled, 1);
         rt_run_drop_copy(r);
-        ended_in_place(w);
+        rt_counter_add_release(&w->counts.in_place_ended, 1);
+        rt_counter_add_release(&w->counts.cancelled, 1);
         rt_release(r);
         return -ECANCELED;
     }

@@ -55,16 +55,17 @@ void rt_run_fail(rt_block *r, int status)
 {
     rt_counts *counts = &rt_self()->worker->counts;
     rt_counter_add(&counts->started, 1);
-    if (status == -ECANCELED)
-        rt_counter_add(&counts->cancelled, 1);
-    else if (atomic_load_explicit(&r->word, memory_order_relaxed) &
-             RT_DETACHED) /* a hint is enough to panic */
+    /* relaxed: a hint is enough to panic */
+    if (status != -ECANCELED && atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED)
         rt_panic(
             "no memory for the stack of a detached routine (started at %s): nobody would learn that it did "
             "not run. Start fewer at a time, with smaller stacks, or join them",
             r->where);
     rt_run_drop_copy(r);
-    rt_counter_add_release(&counts->completed, 1); /* before the result: a joiner finds it counted */
+    /* before the result: a joiner finds it counted. cancelled after completed: stats.c reads it before */
+    rt_counter_add_release(&counts->completed, 1);
+    if (status == -ECANCELED)
+        rt_counter_add_release(&counts->cancelled, 1);
     finish(r, NULL, status);
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../include/routines/oneshot.h"
 #include "../base/panic.h"
 #include "../context/sanitize.h"
 #include "../observe/overflow.h"
@@ -32,6 +33,7 @@ enum { RUNNING, DRAINING, STOPPED };
 enum { GATE_SHUT, GATE_OPEN };
 
 static struct {
+    rt_lock_t starting; /* held while a default runtime is started; before lock */
     rt_lock_t lock;
     rt_runtime *all; /* under lock */
 } registry;
@@ -42,6 +44,7 @@ static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 
 static void fork_prepare(void)
 {
+    rt_lock_acquire(&registry.starting);
     rt_lock_acquire(&registry.lock);
     rt_local_fork_lock();
     rt_block_fork_lock();
@@ -52,6 +55,7 @@ static void fork_parent(void)
     rt_block_fork_unlock();
     rt_local_fork_unlock();
     rt_lock_release(&registry.lock);
+    rt_lock_release(&registry.starting);
 }
 
 /* Only the forking thread is here. Its memory of the runtimes is of no use: their threads are gone, their
@@ -247,8 +251,7 @@ rt_runtime *rt_runtime_default(int *error)
     rt_runtime *rt = rt_runtime_chosen();
     if (RT_LIKELY(rt != NULL))
         return rt;
-    static rt_lock_t starting;
-    rt_lock_acquire(&starting);
+    rt_lock_acquire(&registry.starting);
     rt = rt_runtime_chosen();
     if (!rt) {
         *error = routine_runtime_new(&rt, NULL);
@@ -257,7 +260,7 @@ rt_runtime *rt_runtime_default(int *error)
         else
             rt = NULL;
     }
-    rt_lock_release(&starting);
+    rt_lock_release(&registry.starting);
     return rt;
 }
 
@@ -321,35 +324,69 @@ static void stop_threads(rt_runtime *rt)
     rt_stack_pool_destroy(&rt->stacks);
 }
 
+/* The whole of a shutdown; blocks the thread. The runtime's state is DRAINING. */
+static int shut_down(rt_runtime *rt, int how, int64_t deadline)
+{
+    if (how == ROUTINE_SHUTDOWN_CANCEL) {
+        /* relaxed: a routine that starts meanwhile is cancelled by this or by the other */
+        atomic_store_explicit(&rt->cancelling, true, memory_order_relaxed);
+        rt_idle_look(&rt->idle, true); /* so that go notices (go.c) */
+        rt_membarrier_heavy();
+        rt_block_each(cancel_if_of, rt);
+    }
+    const bool drained = drain(rt, deadline);
+    atomic_store_explicit(&rt->draining, 0, memory_order_relaxed); /* nobody waits any more */
+    if (how == ROUTINE_SHUTDOWN_CANCEL) {
+        atomic_store_explicit(&rt->cancelling, false, memory_order_relaxed); /* as above */
+        rt_idle_look(&rt->idle, false);
+    }
+    if (!drained) {
+        atomic_store_explicit(&rt->state, RUNNING, memory_order_release); /* pairs with the next shutdown */
+        return -ETIMEDOUT;
+    }
+    rt_runtime_choose(rt, NULL); /* if it was the default one, the next go() starts another */
+    stop_threads(rt);
+    atomic_store_explicit(&rt->state, STOPPED, memory_order_release); /* pairs with free */
+    return 0;
+}
+
+/* A shutdown on behalf of a routine, which waits on a oneshot meanwhile: its worker is free for others. */
+typedef struct {
+    rt_runtime *runtime;
+    int how;
+    int64_t deadline;
+    int rc;
+    routine_oneshot_t done;
+} errand;
+
+static void *run_errand(void *arg)
+{
+    errand *e = arg;
+    e->rc = shut_down(e->runtime, e->how, e->deadline);
+    routine_oneshot_send(&e->done, NULL);
+    return NULL;
+}
+
 int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeout)
 {
     if (!runtime || (how != ROUTINE_SHUTDOWN_WAIT && how != ROUTINE_SHUTDOWN_CANCEL))
         return -EINVAL;
-    if (routine_runtime_current() == runtime)
+    const rt_runtime *mine = routine_runtime_current();
+    if (mine == runtime)
         return -EDEADLK;
     uint32_t state = RUNNING;
     if (!atomic_compare_exchange_strong_explicit(&runtime->state, &state, DRAINING, memory_order_acquire,
                                                  memory_order_relaxed))
         return state == DRAINING ? -EBUSY : -EALREADY;
-
     const int64_t deadline = rt_clock_after(timeout);
-    if (how == ROUTINE_SHUTDOWN_CANCEL) {
-        /* relaxed: a routine that starts meanwhile is cancelled by this or by the other */
-        atomic_store_explicit(&runtime->cancelling, true, memory_order_relaxed);
-        rt_block_each(cancel_if_of, runtime);
-    }
-    const bool drained = drain(runtime, deadline);
-    atomic_store_explicit(&runtime->draining, 0, memory_order_relaxed); /* nobody waits any more */
-    if (!drained) {
-        atomic_store_explicit(&runtime->cancelling, false, memory_order_relaxed); /* as above */
-        atomic_store_explicit(&runtime->state, RUNNING,
-                              memory_order_release); /* pairs with the next shutdown */
-        return -ETIMEDOUT;
-    }
-    rt_runtime_choose(runtime, NULL); /* if it was the default one, the next go() starts another */
-    stop_threads(runtime);
-    atomic_store_explicit(&runtime->state, STOPPED, memory_order_release); /* pairs with free */
-    return 0;
+    errand e = {.runtime = runtime, .how = how, .deadline = deadline};
+    pthread_t thread;
+    if (!mine || rt_thread_create(&thread, "shutdown", -1, run_errand, &e) != 0)
+        return shut_down(runtime, how, deadline);
+    if (routine_oneshot_recv(&e.done, NULL) != 0)
+        rt_panic("the oneshot of a shutdown was received twice");
+    pthread_join(thread, NULL); /* it has nothing left to do */
+    return e.rc;
 }
 
 int routine_runtime_free(routine_runtime_t *runtime)

@@ -38,6 +38,13 @@ static void list_remove(rt_idle *idle, rt_sleeper *s)
     change(idle, s->kind, RT_IDLE_SEARCHING);
 }
 
+void rt_idle_look(rt_idle *idle, bool on)
+{
+    rt_lock_acquire(&idle->lock);
+    change(idle, on ? 0 : RT_IDLE_LOOK, on ? RT_IDLE_LOOK : 0);
+    rt_lock_release(&idle->lock);
+}
+
 static void give_permit(rt_sleeper *s)
 {
     atomic_store_explicit(&s->permit, 1, memory_order_release); /* pairs with permitted */
@@ -59,7 +66,8 @@ void rt_idle_wake(rt_idle *idle, bool lone)
     rt_membarrier_light(); /* I1, for RT_IDLE_FENCE */
     const uint64_t seen =
         atomic_load_explicit(&idle->state, memory_order_relaxed); /* looked at again below */
-    if (RT_IDLE_SEARCHERS(seen) || (lone && RT_IDLE_NAPPERS(seen)) || (seen & ~RT_IDLE_FENCE) == 0)
+    if (RT_IDLE_SEARCHERS(seen) || (lone && RT_IDLE_NAPPERS(seen)) ||
+        (seen & ~(RT_IDLE_FENCE | RT_IDLE_LOOK)) == 0)
         return;
     rt_lock_acquire(&idle->lock);
     const uint64_t state =

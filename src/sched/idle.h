@@ -51,11 +51,15 @@ typedef struct {
 #define RT_IDLE_SLEEPING     (UINT64_C(1) << 32)
 #define RT_IDLE_SEARCHERS(s) ((s)&0xffff)
 #define RT_IDLE_NAPPERS(s)   ((s) >> 16 & 0xffff)
-#define RT_IDLE_SLEEPERS(s)  ((s) >> 32 & 0x7fffffff)
+#define RT_IDLE_SLEEPERS(s)  ((s) >> 32 & 0x3fffffff)
 
 /* Set for good where light barriers are not free (membarrier.h): a push then goes the long way, where the
  * barrier is. So the short way needs no test for that. */
 #define RT_IDLE_FENCE (UINT64_C(1) << 63)
+
+/* Likewise while a push has something else to look at (runtime.c: a shutdown that cancels). */
+#define RT_IDLE_LOOK (UINT64_C(1) << 62)
+void rt_idle_look(rt_idle *idle, bool on);
 
 void rt_idle_init(rt_idle *idle);
 

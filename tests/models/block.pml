@@ -7,7 +7,7 @@
  * list, and makes the next incarnation of it, whose entry stands in that worker's deque. What is stored
  * without a locked instruction (the fields and the word by go, the word by recycling, the push) goes through a
  * store buffer. The maker uses the handle: it joins, by the short way or by the long one, or detaches, or started it
- * detached. The other worker steals. A third party, without a worker, has the handles too, also old ones, and
+ * detached. The other worker steals, and may join as well. A third party, without a worker, has the handles too, also old ones, and
  * cancels, joins, tries to join and detaches. The deque itself is checked by deque.pml: here taking the entry out is one step.
  *
  * Checked: an incarnation runs once, or ends once as cancelled; it is recycled once, after its execution, the use of its
@@ -23,6 +23,11 @@
  *   NO_ID            a handle's claim does not compare the incarnation
  *   NO_CLAIMED       a handle's claim does not look for CLAIMED
  *   SETTLE_IGNORED   a join by the short way recycles without asking whether it got the entry
+ *
+ * TWO_RUNTIMES: the workers belong to different ones, so that neither steals from the other, and a child is run in place only
+ * by a worker of its own (R14). Mutation:
+ *   RUNTIME_UNCHECKED  the short way runs in place whatever it has won: an empty deque may still show an old
+ *                      pointer to the block as its newest item
  */
 #ifndef INCARNATIONS
 #define INCARNATIONS 2
@@ -59,8 +64,15 @@ byte at[2 * ROOM], val[2 * ROOM], stores[2];
 
 byte list = 1;   /* 1 + the worker on whose free list the block is */
 byte made;       /* incarnations */
+byte home;       /* the worker that made it: its runtime */
 bool to_run;     /* it is in a ready list, claimed */
 bool woken;      /* the waiter was readied */
+
+#ifdef TWO_RUNTIMES
+#define AT_HOME(p) (home == (p))
+#else
+#define AT_HOME(p) true
+#endif
 
 /* ghosts, of the incarnation that is */
 bool executed, executing, used, entry_out, recycled = true;
@@ -156,17 +168,15 @@ inline recycle(p)
         assert(executed && used && entry_out && !recycled && !closing && !executing);
         recycled = true;
         done++;
-    }
-    store(p, WORD, 0); /* rt_free_recycle. The third party: block_put, under a lock */
-    d_step {
-        if
-        :: p == 2 -> list = 1
-        :: else -> list = 1 + p
-        fi
+        assert(stores[p] < ROOM - 1); /* the store of rt_free_recycle */
+        at[p * ROOM + stores[p]] = WORD;
+        val[p * ROOM + stores[p]] = 0;
+        stores[p]++;
+        list = 1 + p
     }
 }
 
-/* Third parties have no buffer. */
+/* By the third party: rt_block_put, under a lock. */
 inline recycle_outside()
 {
     d_step {
@@ -308,13 +318,13 @@ inline take_entry(p, x)
 inline work(p, w, x)
 {
     if
-    :: mem[DEQUE] != 0 -> /* deque_pick, steal_from */
+    :: mem[DEQUE] != 0 && AT_HOME(p) -> /* deque_pick, steal_from */
         take_entry(p, x);
         if
         :: x -> x = false; start(p, w, x)
         :: else
         fi
-    :: atomic { to_run -> to_run = false } run_on_a_stack(p, w)
+    :: atomic { to_run && AT_HOME(p) -> to_run = false } run_on_a_stack(p, w)
     fi
 }
 
@@ -388,6 +398,7 @@ inline wait_here(p, w, x)
 
 inline run_in_place(p)
 {
+    assert(AT_HOME(p)); /* R14 */
     begin_run();
     d_step { assert(!used); executing = false; executed = true; used = true }
 }
@@ -439,11 +450,14 @@ inline detach(p, id, w, x, rc)
 
 inline join_slow(p, id, w, x, rc)
 {
-    claim_handle(p, id, CLAIMED | STARTED, w, x, rc);
+    if
+    :: AT_HOME(p) -> claim_handle(p, id, CLAIMED | STARTED, w, x, rc)
+    :: else -> claim_handle(p, id, CLAIMED, w, x, rc)
+    fi;
     if
     :: rc == 0 ->
         if
-        :: w & STARTED -> w = 0; wait_here(p, w, x)
+        :: (w & STARTED) || !AT_HOME(p) -> w = 0; wait_here(p, w, x)
         :: else -> /* its entry stays behind */
             w = 0;
             if
@@ -460,7 +474,10 @@ inline join_slow(p, id, w, x, rc)
 inline join(p, id, w, x, rc)
 {
     load(p, DEQUE, w);
-    x = w == 1 + p;
+    if
+    :: x = w == 1 + p
+    :: x = true /* rt_deque_is_newest looks at an old pointer in an empty deque */
+    fi;
     load(p, WORD, w);
     if
     :: x && w == (id << FLAGS | ENTRY) ->
@@ -469,7 +486,7 @@ inline join(p, id, w, x, rc)
         :: x ->
             d_step { /* rt_deque_take_settle */
                 w = 0;
-                x = mem[DEQUE] != 0;
+                x = mem[DEQUE] == 1 + p;
                 if
                 :: x -> mem[DEQUE] = 0; entry_out = true
                 :: else
@@ -479,13 +496,20 @@ inline join(p, id, w, x, rc)
             x = true;
 #endif
             if
+#ifndef RUNTIME_UNCHECKED
+            :: !AT_HOME(p) -> /* its own runtime is to run it */
+                x = false;
+                run_next(p, w, x)
+            :: AT_HOME(p) ->
+#else
             :: true ->
+#endif
                 run_in_place(p);
                 if
                 :: x -> x = false; recycle(p)
                 :: else -> release(p, w)
                 fi
-            :: true -> /* no room */
+            :: AT_HOME(p) -> /* no room */
                 if
                 :: x -> d_step { mem[WORD] = mem[WORD] & (255 - ENTRY); x = false }
                 :: else
@@ -503,11 +527,12 @@ inline join(p, id, w, x, rc)
 proctype worker(byte me)
 {
     byte w, id, rc;
-    bool x, detached;
+    bool x, detached, joined;
     do
     :: atomic { list == 1 + me && made < INCARNATIONS && stores[1 - me] == 0 -> /* free lists change hands under a lock */
         list = 0;
         made++;
+        home = me;
         id = made;
         executed = false;
         used = false;
@@ -535,6 +560,9 @@ proctype worker(byte me)
         :: !detached -> detach(me, id, w, x, rc)
         fi;
         detached = false;
+        id = 0
+    :: atomic { !joined && mem[KNOWN] > 0 -> joined = true; id = mem[KNOWN] } /* a handle that it was given */
+        join(me, id, w, x, rc);
         id = 0
     :: work(me, w, x)
     :: atomic { done == INCARNATIONS -> break }
