@@ -36,9 +36,12 @@ static void *nothing(void *arg)
     return arg;
 }
 
+/* Not quite null: that, UBSan would see before the processor. */
+#define NOWHERE ((uintptr_t)64)
+
 static void *null_pointer(void *arg)
 {
-    volatile int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = (int *)NOWHERE;
     (void)arg;
     *nowhere = 1;
     return NULL;
@@ -237,7 +240,7 @@ static void simple_handler(int signo)
 
 static void handler_with_info(int signo, siginfo_t *info, void *context)
 {
-    if (info->si_addr != NULL || context == NULL)
+    if ((uintptr_t)info->si_addr != NOWHERE || context == NULL)
         _exit(44);
     simple_handler(signo);
 }

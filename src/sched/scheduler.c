@@ -31,6 +31,7 @@
 #define SHARED_BATCH  32
 #define STEAL_BATCH   32
 #define LONE_LOOKS    24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
+#define LONELY_YIELDS 16
 #define NAP_FIRST     (20 * INT64_C(1000))
 #define NAP_LAST      (320 * INT64_C(1000))
 
@@ -248,14 +249,22 @@ static rt_block *shared_pick(rt_worker *w)
     return first;
 }
 
+/* The oldest entry of the own deque. */
+static rt_block *oldest_pick(rt_worker *w)
+{
+    rt_block *r;
+    while ((r = rt_deque_take_oldest(&w->deque)) != NULL)
+        if (claim(r))
+            return r;
+    return NULL;
+}
+
 /* The head of this file says why. */
 static rt_block *unusual_pick(rt_worker *w)
 {
-    rt_block *r;
     switch (w->tick / UNUSUAL_PICK % 4) {
     case 0:
-        r = rt_deque_take_oldest(&w->deque);
-        return r && claim(r) ? r : NULL;
+        return oldest_pick(w);
     case 2:
         return yielded_pop(w);
     default:
@@ -625,17 +634,24 @@ static void yield_to(rt_thread *t, rt_block *next)
     leave(t, standing(t, r), &r->sp, next, &c, false);
 }
 
+static rt_block *steal_round(rt_worker *w, bool *lone);
+
 static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
 {
     rt_block *next = NULL;
     if (w->tick % UNUSUAL_PICK == 0)
         next = unusual_pick(w);
-    if (next || (next = ready_pop(w)) != NULL || (next = deque_pick(w)) != NULL ||
-        (next = yielded_pop(w)) != NULL || (next = shared_pick(w)) != NULL) {
-        yield_to(t, next);
-        return true;
+    if (!next && (next = ready_pop(w)) == NULL && (next = deque_pick(w)) == NULL &&
+        (next = yielded_pop(w)) == NULL && (next = shared_pick(w)) == NULL && w->tick % LONELY_YIELDS == 0) {
+        /* one that yields in a loop keeps this worker from ever looking for work: now and then it looks here
+         */
+        bool lone;
+        next = steal_round(w, &lone);
     }
-    return false;
+    if (!next)
+        return false;
+    yield_to(t, next);
+    return true;
 }
 
 bool rt_yield(void)
@@ -668,12 +684,19 @@ bool rt_yield(void)
     return true;
 }
 
+/* How many breaths go by before one is for the oldest entry of the own deque: rarely, since in a tree of
+ * routines that is the largest part of what is left, and wants a stack. */
+#define BREATHS_FOR_OLDEST 16
+
 void rt_breathe(void)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
     rt_block *next = ready_pop(w);
-    if (next || (next = yielded_pop(w)) != NULL || (next = shared_pick(w)) != NULL)
+    if (!next && (next = yielded_pop(w)) == NULL && (next = shared_pick(w)) == NULL &&
+        ++w->breaths % BREATHS_FOR_OLDEST == 0)
+        next = oldest_pick(w);
+    if (next)
         yield_to(t, next);
 }
 

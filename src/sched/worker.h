@@ -39,7 +39,7 @@ typedef struct rt_worker {
     uint64_t attr;     /* the default rt_attr */
     uint32_t dead;     /* at most so many of the deque's entries are tombstones of ours (R2) */
     uint32_t next_run; /* routines taken from the next slot in a row */
-    uint32_t breath;   /* children run in place since the last look around (R8) */
+    uint32_t breaths;  /* calls of rt_breathe that found nobody (R8) */
     uint32_t stack_count;
     rt_stack *stacks;    /* warm ones, by link */
     rt_block *free_more; /* a full batch beside the free list, or null */

@@ -378,22 +378,15 @@ inline wait_outside(w, x)
     release(2, w)
 }
 
-inline wait_here(p, w, x)
+/* The same of a worker, which meanwhile does other things: the second half is in its loop. */
+inline wait_here(p, x)
 {
     cas(p, STATE, EMPTY, WAITED, x);
+    waiting = true;
     if
-    :: x ->
-        x = false;
-        do
-        :: atomic { woken -> woken = false } break
-        :: work(p, w, x)
-        od
-    :: else
-    fi;
-    load(p, STATE, w);
-    assert(w == FULL);
-    d_step { assert(!used); used = true; w = 0 }
-    release(p, w)
+    :: x -> x = false
+    :: else -> woken = true /* it is not to wait after all */
+    fi
 }
 
 inline run_in_place(p)
@@ -401,13 +394,6 @@ inline run_in_place(p)
     assert(AT_HOME(p)); /* R14 */
     begin_run();
     d_step { assert(!used); executing = false; executed = true; used = true }
-}
-
-/* run_next: this worker or another runs it, on a stack of its own */
-inline run_next(p, w, x)
-{
-    to_run = true;
-    wait_here(p, w, x)
 }
 
 inline detach(p, id, w, x, rc)
@@ -448,78 +434,69 @@ inline detach(p, id, w, x, rc)
     rc = 0
 }
 
-inline join_slow(p, id, w, x, rc)
-{
-    if
-    :: AT_HOME(p) -> claim_handle(p, id, CLAIMED | STARTED, w, x, rc)
-    :: else -> claim_handle(p, id, CLAIMED, w, x, rc)
-    fi;
-    if
-    :: rc == 0 ->
-        if
-        :: (w & STARTED) || !AT_HOME(p) -> w = 0; wait_here(p, w, x)
-        :: else -> /* its entry stays behind */
-            w = 0;
-            if
-            :: true -> run_in_place(p); release(p, w)
-            :: true -> run_next(p, w, x) /* no room */
-            fi
-        fi
-    :: else
-    fi;
-    w = 0;
-    rc = 0
-}
-
 inline join(p, id, w, x, rc)
 {
+    /* the short way */
     load(p, DEQUE, w);
     if
     :: x = w == 1 + p
     :: x = true /* rt_deque_is_newest looks at an old pointer in an empty deque */
     fi;
     load(p, WORD, w);
+    x = x && w == (id << FLAGS | ENTRY);
     if
-    :: x && w == (id << FLAGS | ENTRY) ->
-        cas_word(p, id, w, w | STARTED | CLAIMED, x, true);
-        if
-        :: x ->
-            d_step { /* rt_deque_take_settle */
-                w = 0;
-                x = mem[DEQUE] == 1 + p;
-                if
-                :: x -> mem[DEQUE] = 0; entry_out = true
-                :: else
-                fi
-            }
-#ifdef SETTLE_IGNORED
-            x = true;
-#endif
+    :: x -> cas_word(p, id, w, w | STARTED | CLAIMED, x, true)
+    :: else
+    fi;
+    if
+    :: x ->
+        d_step { /* rt_deque_take_settle */
+            w = 0;
+            x = mem[DEQUE] == 1 + p;
             if
-#ifndef RUNTIME_UNCHECKED
-            :: !AT_HOME(p) -> /* its own runtime is to run it */
-                x = false;
-                run_next(p, w, x)
-            :: AT_HOME(p) ->
-#else
-            :: true ->
-#endif
-                run_in_place(p);
-                if
-                :: x -> x = false; recycle(p)
-                :: else -> release(p, w)
-                fi
-            :: AT_HOME(p) -> /* no room */
-                if
-                :: x -> d_step { mem[WORD] = mem[WORD] & (255 - ENTRY); x = false }
-                :: else
-                fi;
-                run_next(p, w, x)
+            :: x -> mem[DEQUE] = 0; entry_out = true
+            :: else
             fi
-        :: else -> w = 0; join_slow(p, id, w, x, rc)
+        }
+#ifdef SETTLE_IGNORED
+        x = true;
+#endif
+        rc = 2
+    :: else -> /* the long way */
+        if
+        :: AT_HOME(p) -> claim_handle(p, id, CLAIMED | STARTED, w, x, rc)
+        :: else -> claim_handle(p, id, CLAIMED, w, x, rc)
+        fi;
+        if
+        :: rc == 0 && (w & STARTED || !AT_HOME(p)) -> wait_here(p, x)
+        :: rc == 0 && !(w & STARTED) && AT_HOME(p) -> rc = 2
+        :: else
         fi
-    :: else -> x = false; w = 0; join_slow(p, id, w, x, rc)
-    fi
+    fi;
+    w = 0;
+    if
+    :: rc == 2 && /* it has claimed the routine; x: and has taken out its entry, else that stays behind */
+#ifndef RUNTIME_UNCHECKED
+        AT_HOME(p)
+#else
+        true
+#endif
+        ->
+        run_in_place(p);
+        if
+        :: x -> x = false; recycle(p)
+        :: else -> release(p, w)
+        fi
+    :: rc == 2 -> /* no room, or of another runtime: on a stack of its own, by whoever comes first */
+        if
+        :: x -> d_step { mem[WORD] = mem[WORD] & (255 - ENTRY); x = false }
+        :: else
+        fi;
+        to_run = true;
+        wait_here(p, x)
+    :: else
+    fi;
+    rc = 0
 }
 
 /* ---- who does it ---- */
@@ -527,9 +504,9 @@ inline join(p, id, w, x, rc)
 proctype worker(byte me)
 {
     byte w, id, rc;
-    bool x, detached, joined;
+    bool x, detached, joined, to_join, waiting;
     do
-    :: atomic { list == 1 + me && made < INCARNATIONS && stores[1 - me] == 0 -> /* free lists change hands under a lock */
+    :: atomic { !waiting && !to_join && list == 1 + me && made < INCARNATIONS && stores[1 - me] == 0 -> /* free lists change hands under a lock */
         list = 0;
         made++;
         home = me;
@@ -555,17 +532,24 @@ proctype worker(byte me)
             store(me, KNOWN, id)
         }
         if
-        :: detached
-        :: !detached -> join(me, id, w, x, rc)
-        :: !detached -> detach(me, id, w, x, rc)
+        :: detached -> id = 0
+        :: !detached -> to_join = true
+        :: !detached -> detach(me, id, w, x, rc); id = 0
         fi;
-        detached = false;
-        id = 0
-    :: atomic { !joined && mem[KNOWN] > 0 -> joined = true; id = mem[KNOWN] } /* a handle that it was given */
-        join(me, id, w, x, rc);
-        id = 0
+        detached = false
+    :: atomic { !waiting && !to_join && !joined && mem[KNOWN] > 0 -> /* a handle that it was given */
+            joined = true;
+            to_join = true;
+            id = mem[KNOWN]
+        }
+    :: to_join -> to_join = false; join(me, id, w, x, rc); id = 0
+    :: atomic { waiting && woken -> woken = false; waiting = false } /* take_result */
+        load(me, STATE, w);
+        assert(w == FULL);
+        d_step { assert(!used); used = true; w = 0 }
+        release(me, w)
     :: work(me, w, x)
-    :: atomic { done == INCARNATIONS -> break }
+    :: atomic { done == INCARNATIONS && !waiting && !to_join -> break }
     od
 }
 

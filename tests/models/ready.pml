@@ -17,7 +17,9 @@
  */
 #define OWNER   0
 #define THREADS 3 /* the owner is 0 */
-#define ROUNDS  2 /* of each thread */
+#ifndef ROUNDS
+#define ROUNDS 2 /* of each thread */
+#endif
 #define ROOM    6
 
 /* the memory */
