@@ -458,7 +458,7 @@ SUPPORT_UNUSED static int support_cases(int argc, char **argv, const struct supp
         return -1;
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
-    alarm(support_slow() ? 120 : 30); /* one that hangs dies of SIGALRM */
+    alarm(support_slow() ? 60 : 20); /* one that hangs dies of SIGALRM */
     for (size_t i = 0; i < count; i++)
         if (strcmp(argv[1] + 7, cases[i].name) == 0) {
             const int rc = cases[i].run();

@@ -55,7 +55,7 @@ fi
         gsub(/[<>]/, "", g)
         calls[f, whole(g)] = 1
     }
-    /%fs:0x0($|[^0-9a-f])/ { threads[f] = threads[f] " %fs:0" }
+    /%fs:0x0($|[^0-9a-f(])/ { threads[f] = threads[f] " %fs:0" }
     # the relocation of the instruction before it: "R_X86_64_PLT32 rt_name-0x4", or ".text.unlikely+0x3c" for a
     # static function
     /[ \t]R_X86_64_/ {

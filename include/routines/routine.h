@@ -47,7 +47,7 @@ typedef struct routine_runtime routine_runtime_t;
 
 /* How to start a routine. All zero means: defaults. */
 typedef struct {
-    const char *name;           /* copied; shown in messages. NULL: none */
+    const char *name;           /* copied (the first 95 characters); shown in messages. NULL: none */
     size_t stack_size;          /* bytes that the routine can count on. 0: the runtime's (128 KiB
                                    unless configured). Less than the minimum (16 KiB and what a
                                    signal frame needs) is raised to it; more than
@@ -159,7 +159,8 @@ ROUTINES_API uint64_t routine_id(routine_t h);
 
 /*
  * The name given to go_with, or "" (also for null and stale handles). The string
- * stays valid until the handle is joined, or, once detached, until the routine ends.
+ * stays valid until the handle is joined, or, once detached, until the routine ends; after that what it
+ * points to may be anything, but can be read.
  */
 ROUTINES_API const char *routine_name(routine_t h);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Floor 2. Switching between stacks: three functions in assembly, one file per CPU, and a fallback on
- * ucontext (context_ucontext.c), chosen by CMake. They know stacks only; what a routine is, they don't.
+ * ucontext (ucontext.c), chosen by CMake. They know stacks only; what a routine is, they don't.
  *
  * A suspended stack is one pointer, its saved stack pointer. Below it stand
  * the registers that the ABI makes the callee keep:
@@ -28,7 +28,8 @@ typedef void rt_context_entry(void *value);
 /*
  * Prepares a stack whose usable memory ends at `top` (16-aligned; the frame is
  * written just below). The first switch to the returned stack pointer calls
- * entry(value) on it. The control words are those of the calling thread now. At most 1 KiB is used.
+ * entry(value) on it. The control words are those of the calling thread now. At most 1 KiB is used (the
+ * fallback on AArch64: 5 KiB).
  */
 void *rt_context_make(void *top, rt_context_entry *entry);
 

@@ -77,14 +77,20 @@ RT_INLINE void rt_sanitize_stack_gone(char *low, char *high, void *fiber, uint32
     (void)valgrind_id;
 }
 
-/* It is about to be used again from its top, or frames below `high` were abandoned. */
-RT_INLINE void rt_sanitize_stack_reuse(char *low, char *high)
+/* It is about to be used again from its top. TSan: the frames that were left for ever would pile up in the
+ * fiber, so it gets a new one. */
+RT_INLINE void rt_sanitize_stack_reuse(char *low, char *high, void **fiber)
 {
 #ifdef RT_ASAN
     __asan_unpoison_memory_region(low, (size_t)(high - low));
 #endif
+#ifdef RT_TSAN
+    __tsan_destroy_fiber(*fiber);
+    *fiber = __tsan_create_fiber(0);
+#endif
     (void)low;
     (void)high;
+    (void)fiber;
 }
 
 /* The fiber of the calling thread's own stack. */

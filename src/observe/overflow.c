@@ -21,7 +21,9 @@ static struct sigaction before;
 
 static const char *name_of(const rt_block *r)
 {
-    return r->attr.flags & RT_FLAG_EXTRA && r->extra->name ? r->extra->name : "";
+    const rt_extra *extra =
+        atomic_load_explicit(&r->extra, memory_order_relaxed); /* the thread's own routines */
+    return extra ? extra->name : "";
 }
 
 static void report(const rt_block *r)

@@ -15,6 +15,6 @@ void rt_overflow_install(void);
 /* Gives the calling thread, which is to run routines, a stack to handle signals on. Returns it, for
  * rt_overflow_detach; NULL: no memory, or it has one. */
 void *rt_overflow_attach(void);
-void rt_overflow_detach(void *stack);
+void rt_overflow_detach(void *memory);
 
 #endif

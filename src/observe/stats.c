@@ -89,7 +89,7 @@ int routine_stats(routine_runtime_t *runtime, routine_stats_t *stats)
 
     stats->workers = n;
     stats->live = sum->spawned - sum->completed;
-    stats->unstarted = sum->spawned - sum->started;
+    stats->unstarted = difference(sum->spawned, sum->started);
     stats->parked = difference(sum->parks, sum->readies);
     /* a joiner that runs its child in place waits for it as well */
     stats->parked += difference(sum->in_place, ended_in_place);

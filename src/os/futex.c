@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-
 int rt_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline)
 {
     const int saved = errno;

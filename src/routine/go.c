@@ -10,6 +10,7 @@
 #include "routine.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,17 +116,14 @@ static bool name_in(rt_block *r, const char *name)
     rt_extra *extra = rt_local_extra(r);
     if (!extra)
         return false;
-    extra->name = strdup(name);
-    return extra->name != NULL;
+    snprintf(extra->name, sizeof extra->name, "%s", name);
+    return true;
 }
 
 static void undo(rt_block *r)
 {
     rt_run_drop_copy(r);
-    if (r->attr.flags & RT_FLAG_EXTRA) {
-        free(r->extra->name);
-        free(r->extra);
-    }
+    rt_extra_drop(r);
     rt_free_any(r);
 }
 

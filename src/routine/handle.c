@@ -77,9 +77,11 @@ uint64_t routine_id(routine_t h)
 const char *routine_name(routine_t h)
 {
     const rt_block *r = h.block;
-    if (!is_current(h) || !(r->attr.flags & RT_FLAG_EXTRA) || !r->extra->name)
+    if (!is_current(h))
         return "";
-    return r->extra->name;
+    const rt_extra *extra =
+        atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
+    return extra && is_current(h) ? extra->name : "";
 }
 
 void routine_yield(void)

@@ -39,7 +39,7 @@ RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
 RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block *child)
 {
     child->parent = me;
-    rt_counter_add(&(*w)->counts.in_place, 1);
+    rt_counter_add_release(&(*w)->counts.in_place, 1);
     t->current = child;
     void *result = rt_context_call(&child->mark, child->fn, child->arg);
     t = rt_self();
@@ -48,18 +48,26 @@ RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block
     if (RT_UNLIKELY(child->attr.flags)) {
         rt_run_cleanup(child);
         t = rt_self();
+        if (!t->worker) /* forked by a destructor */
+            rt_run_forked(child);
     }
     t->current = me;
     *w = t->worker;
     return result;
 }
 
+RT_INLINE void breathe_sometimes(const rt_worker *w)
+{
+    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) % BREATH ==
+                    0)) /* own */
+        rt_breathe();
+}
+
 /* After the in-place run: counts it, and now and then lets others run. */
 RT_INLINE void ended_in_place(rt_worker *w)
 {
     rt_counter_add_release(&w->counts.in_place_ended, 1);
-    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place, memory_order_relaxed) % BREATH == 0)) /* own */
-        rt_breathe();
+    breathe_sometimes(w);
 }
 
 /* The result of a finished routine whose handle is ours; the block is released. */
@@ -85,6 +93,7 @@ static RT_COLD int run_next(rt_block *child, void **result)
     if (rt_ready_enter(&w->ready)) {
         rt_ready_put_next(&w->ready, child);
         rt_ready_leave(&w->ready);
+        rt_notify(w);
     } else {
         rt_spill(w, child);
     }
@@ -146,11 +155,12 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
 
     w->dead++; /* its entry stays behind, most likely in this worker's deque */
     if (before & RT_CANCEL) {
-        rt_counter_add(&w->counts.in_place, 1);
+        rt_counter_add_release(&w->counts.in_place, 1);
         rt_run_drop_copy(r);
         rt_counter_add_release(&w->counts.in_place_ended, 1);
         rt_counter_add_release(&w->counts.cancelled, 1);
         rt_release(r);
+        breathe_sometimes(w);
         return -ECANCELED;
     }
     if (!has_room(t, r))
@@ -168,9 +178,10 @@ int routine_join(routine_t h, void **result)
     rt_block *r = h.block;
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
-    /* The short way: a child whose entry is the newest on this worker's deque (so it is of this runtime), and
-     * which has not been started. */
-    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)))
+    /* The short way: a child whose entry is the newest on this worker's deque, and which has not been
+     * started. An empty deque shows an old entry, so its runtime is looked at too (R14). */
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)) ||
+        RT_UNLIKELY(rt_block_runtime(r) != w->runtime))
         return join_slow(h, result);
     uint64_t word = RT_WORD(h.id, RT_ENTRY);
     const rt_deque_taking taking = rt_deque_take_begin(&w->deque);
@@ -178,6 +189,7 @@ int routine_join(routine_t h, void **result)
     if (RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&r->word, &word, word | RT_STARTED | RT_CLAIMED,
                                                              memory_order_seq_cst, memory_order_relaxed))) {
         rt_deque_take_abandon(&w->deque, taking);
+        rt_notify(w); /* it was hidden for a moment */
         return join_slow(h, result);
     }
     const bool entry_gone = rt_deque_take_end(&w->deque, taking);

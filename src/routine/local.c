@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "routine.h"
 
@@ -66,7 +67,8 @@ int routine_key_delete(routine_key_t key)
 /* Runs the destructors; the ending routine itself, or the ending plain thread. */
 static void destroy(rt_block *r)
 {
-    local *locals = r->extra->locals;
+    rt_extra *extra = rt_local_extra(r); /* it has one */
+    local *locals = extra->locals;
     bool again = true;
     for (int round = 0; round < ROUNDS && again; round++) {
         again = false;
@@ -84,29 +86,34 @@ static void destroy(rt_block *r)
         }
     }
     free(locals);
-    r->extra->locals = NULL;
-    r->extra->cleanup = NULL;
+    extra->locals = NULL;
+    extra->cleanup = NULL;
 }
 
 rt_extra *rt_local_extra(rt_block *r)
 {
-    if (!(r->attr.flags & RT_FLAG_EXTRA)) {
-        rt_extra *extra = calloc(1, sizeof *extra);
-        if (!extra)
-            return NULL;
-        r->extra = extra;
-        r->attr.flags |= RT_FLAG_EXTRA;
-    }
-    return r->extra;
+    rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
+    if (extra)
+        return extra;
+    rt_worker *w = rt_self()->worker;
+    rt_block *home = w ? rt_free_get(w) : rt_block_get();
+    if (!home)
+        return NULL;
+    extra = (rt_extra *)(void *)((char *)home + RT_COPY_OFFSET);
+    memset(extra, 0, sizeof *extra);
+    r->attr.flags |= RT_FLAG_EXTRA;
+    atomic_store_explicit(&r->extra, extra, memory_order_release); /* pairs with routine_name */
+    return extra;
 }
 
 void *routine_getspecific(routine_key_t key)
 {
     const rt_thread *t = rt_self();
     const rt_block *r = t->current;
-    if (!r || !(r->attr.flags & RT_FLAG_EXTRA) || !r->extra->locals || !exists(key))
+    const rt_extra *extra = r ? atomic_load_explicit(&r->extra, memory_order_relaxed) : NULL; /* own */
+    if (!extra || !extra->locals || !exists(key))
         return NULL;
-    const local *l = (const local *)r->extra->locals + key.index;
+    const local *l = (const local *)extra->locals + key.index;
     return l->generation == key.generation ? l->value : NULL;
 }
 

@@ -79,9 +79,13 @@ int routine_oneshot_send(routine_oneshot_t *o, void *value)
     } while (!atomic_compare_exchange_weak_explicit(&i->state, &state, state | RT_ONESHOT_SENDING,
                                                     memory_order_acquire, memory_order_relaxed));
     i->value = value;
-    /* release: the value goes with it; acquire: the waiter is saved. From here on the oneshot is the
-     * receiver's */
-    state = atomic_exchange_explicit(&i->state, RT_ONESHOT_FULL, memory_order_acq_rel);
+    /* A waiter has it from now on: TAKEN, so that no other receiver can come between. release: the value goes
+     * with it; acquire: the waiter is saved. From then on the oneshot is the receiver's */
+    state = RT_ONESHOT_SENDING;
+    while (!atomic_compare_exchange_weak_explicit(&i->state, &state,
+                                                  is_waiter(state) ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
+                                                  memory_order_acq_rel, memory_order_relaxed))
+        continue;
     if (is_waiter(state))
         rt_ready_block(
             (rt_block *)(state & ~(uintptr_t)RT_ONESHOT_SENDING)); // NOLINT(performance-no-int-to-ptr)
@@ -104,6 +108,7 @@ static int take(rt_oneshot *i, void **value)
 
 typedef struct {
     rt_oneshot *oneshot;
+    bool waited; /* then the value is its own */
     int error;
 } receiver;
 
@@ -114,13 +119,16 @@ static bool enter_alone(rt_block *me, void *arg)
     rt_oneshot *o = r->oneshot;
     uintptr_t state =
         atomic_load_explicit(&o->state, memory_order_relaxed); /* the compare-and-swap decides */
+    r->waited = true; /* before it is published: afterwards the receiver may be gone */
     do {
         if (state == RT_ONESHOT_TAKEN || state == RT_ONESHOT_CLOSED)
             r->error = -EPIPE;
         else if (is_waiter(state))
             r->error = -EBUSY;
-        if (r->error || state == RT_ONESHOT_FULL)
+        if (r->error || state == RT_ONESHOT_FULL) {
+            r->waited = false;
             return false;
+        }
         /* release: as in enter */
     } while (!atomic_compare_exchange_weak_explicit(&o->state, &state,
                                                     (uintptr_t)me | (state & RT_ONESHOT_SENDING),
@@ -135,11 +143,16 @@ int routine_oneshot_recv(routine_oneshot_t *o, void **value)
     rt_oneshot *i = internal(o);
     if (atomic_load_explicit(&i->state, memory_order_acquire) !=
         RT_ONESHOT_FULL) { /* pairs with the sender */
-        receiver r = {i, 0};
+        receiver r = {.oneshot = i};
         rt_park(enter_alone, &r);
         if (r.error)
             return r.error;
-        atomic_load_explicit(&i->state, memory_order_acquire); /* FULL now: pairs with the sender */
+        atomic_load_explicit(&i->state, memory_order_acquire); /* FULL or TAKEN now: pairs with the sender */
+        if (r.waited) {
+            if (value)
+                *value = i->value;
+            return 0;
+        }
     }
     return take(i, value);
 }

@@ -26,8 +26,10 @@ void rt_run_drop_copy(rt_block *r)
 
 void rt_run_cleanup(rt_block *r)
 {
-    if (r->attr.flags & RT_FLAG_EXTRA && r->extra->cleanup)
-        r->extra->cleanup(r);
+    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
+    r->mark = NULL; /* there is no frame to exit to any more */
+    if (extra && extra->cleanup)
+        extra->cleanup(r);
     rt_run_drop_copy(r);
     if (r->attr.flags & RT_FLAG_STACK) {
         r->stack = NULL;
@@ -54,7 +56,7 @@ static void finish(rt_block *r, void *result, int status)
 void rt_run_fail(rt_block *r, int status)
 {
     rt_counts *counts = &rt_self()->worker->counts;
-    rt_counter_add(&counts->started, 1);
+    rt_counter_add_release(&counts->started, 1);
     /* relaxed: a hint is enough to panic */
     if (status != -ECANCELED && atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED)
         rt_panic(
@@ -90,12 +92,14 @@ void rt_run_stack(void *passed)
             RT_UNLIKELY(atomic_load_explicit(&rt->cancelling, memory_order_relaxed))) {
             rt_run_fail(r, -ECANCELED);
         } else {
-            rt_counter_add(&rt_self()->worker->counts.started, 1);
+            rt_counter_add_release(&rt_self()->worker->counts.started, 1);
             void *result = rt_context_call(&r->mark, r->fn, r->arg);
             if (RT_UNLIKELY(!rt_self()->worker))
                 rt_run_forked(r);
             if (RT_UNLIKELY(r->attr.flags))
                 rt_run_cleanup(r);
+            if (RT_UNLIKELY(!rt_self()->worker)) /* forked by a destructor */
+                rt_run_forked(r);
             /* before the result: a joiner finds it counted */
             rt_counter_add_release(&rt_self()->worker->counts.completed, 1);
             finish(r, result, 0);
@@ -113,5 +117,9 @@ void routine_exit(void *result)
         rt_panic(
             "routine_exit() was called by a plain thread: it ends routines; a thread ends by pthread_exit()");
     }
+    if (!t->current->mark)
+        rt_panic(
+            "routine_exit() was called by the destructor of a routine-local value: the routine has ended "
+            "already; return instead");
     rt_context_return(t->current->mark, result);
 }

@@ -16,6 +16,7 @@
 
 #include "../../include/routines/oneshot.h"
 #include "../base/panic.h"
+#include "../context/control.h"
 #include "../context/sanitize.h"
 #include "../observe/overflow.h"
 #include "../os/clock.h"
@@ -68,6 +69,7 @@ static void fork_child(void)
     rt_runtime_choose(rt_runtime_chosen(), NULL);
     rt_thread *t = rt_self();
     if (t->worker) {
+        pthread_sigmask(SIG_SETMASK, &t->runtime->signals, NULL); /* it is a plain thread now */
         t->worker = NULL;
         t->forked = true;
         rt_block *stand_in = rt_block_get();
@@ -87,6 +89,12 @@ static void library_init(void)
     rt_membarrier_init();
     rt_pages_init();
     rt_overflow_install();
+}
+
+/* Before main, since a fork may come at any time, and the handlers must be there before the first lock is
+ * taken. */
+__attribute__((constructor)) static void fork_init(void)
+{
     if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
         rt_warn("pthread_atfork failed for lack of memory: a child of fork() must not use the library");
 }
@@ -195,6 +203,8 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     rt->stack_promised = stack_promised;
     rt->entry = rt_run_stack;
     rt->fail = rt_run_fail;
+    rt->control = rt_control_now(); /* its threads inherit them too */
+    pthread_sigmask(SIG_SETMASK, NULL, &rt->signals);
     rt_idle_init(&rt->idle);
     snprintf(rt->name, sizeof rt->name, "%s", name);
     rt_stack_pool_init(&rt->stacks, stack_promised);
@@ -334,6 +344,9 @@ static int shut_down(rt_runtime *rt, int how, int64_t deadline)
         rt_membarrier_heavy();
         rt_block_each(cancel_if_of, rt);
     }
+    /* From here on a plain thread's go() starts another default runtime, and does not meet the end of this
+     * one. */
+    const bool was_default = rt_runtime_choose(rt, NULL);
     const bool drained = drain(rt, deadline);
     atomic_store_explicit(&rt->draining, 0, memory_order_relaxed); /* nobody waits any more */
     if (how == ROUTINE_SHUTDOWN_CANCEL) {
@@ -341,10 +354,11 @@ static int shut_down(rt_runtime *rt, int how, int64_t deadline)
         rt_idle_look(&rt->idle, false);
     }
     if (!drained) {
+        if (was_default)
+            rt_runtime_choose(NULL, rt);                                  /* unless there is one by now */
         atomic_store_explicit(&rt->state, RUNNING, memory_order_release); /* pairs with the next shutdown */
         return -ETIMEDOUT;
     }
-    rt_runtime_choose(rt, NULL); /* if it was the default one, the next go() starts another */
     stop_threads(rt);
     atomic_store_explicit(&rt->state, STOPPED, memory_order_release); /* pairs with free */
     return 0;

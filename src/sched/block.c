@@ -32,7 +32,7 @@ static rt_block *carve(void)
 {
     slab *s = pool.slabs;
     if (!s || s->carved == SLAB_BLOCKS) {
-        s = rt_pages_reserve(SLAB_BLOCKS * sizeof(rt_block), RT_STACK_UNIT);
+        s = rt_pages_reserve(SLAB_BLOCKS * sizeof(rt_block), rt_pages_size());
         if (!s)
             return NULL;
         s->older = pool.slabs;
@@ -82,10 +82,12 @@ void rt_block_blank(rt_block *block)
 {
     block->attr.all = 0;
     block->stack = NULL;
-    /* relaxed: published with the next incarnation */
-    atomic_store_explicit(&block->done.state, RT_ONESHOT_EMPTY, memory_order_relaxed);
-    /* release: what was read of this incarnation was read before */
+    /* release: what was read of this incarnation was read before. The word first: who finds it current and
+     * done not FULL has looked at a routine that is not finished (routine_is_finished) */
     atomic_store_explicit(&block->word, 0, memory_order_release);
+    atomic_store_explicit(&block->done.state, RT_ONESHOT_EMPTY, memory_order_release);
+    atomic_store_explicit(&block->extra, NULL,
+                          memory_order_relaxed); /* published with the next incarnation */
 }
 
 rt_block *rt_block_batch_get(void)

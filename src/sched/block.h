@@ -49,7 +49,7 @@ enum {
 enum {
     RT_FLAG_COPY_BLOCK = 1,  /* arg points into a block of its own, RT_COPY_OFFSET from its start */
     RT_FLAG_COPY_MALLOC = 2, /* arg was malloc'ed for it */
-    RT_FLAG_EXTRA = 4,       /* extra is not null */
+    RT_FLAG_EXTRA = 4,       /* extra is not null: for those who look at the flags anyway */
     RT_FLAG_STACK = 8,       /* run in place, it has parked: its stack is set, and to be reset */
     RT_FLAG_THREAD = 16      /* not a routine: the stand-in of a plain thread (scheduler.c) */
 };
@@ -67,10 +67,14 @@ typedef union {
 #define RT_STACK_UNIT 4096u
 
 /* Seldom needed: allocated when it is. */
+#define RT_NAME_MAX 96
+
+/* It stands in a block of its own, behind its word, as closures do: so it stays mapped, and a name that is
+ * read through a handle that has just gone stale is not a fault. */
 typedef struct rt_extra {
-    char *name;
     void (*cleanup)(rt_block *); /* run by the ending routine itself, or NULL (local.c) */
     void *locals;
+    char name[RT_NAME_MAX];
 } rt_extra;
 
 /* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING. */
@@ -102,15 +106,17 @@ struct rt_block {
     rt_block *link;   /* in the one list that it is in: free, ready, shared */
     void *mark;       /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
-    rt_extra *extra;
-    _Atomic uint32_t permit; /* a plain thread's stand-in: the futex it sleeps on */
+    _Atomic(rt_extra *) extra; /* written by its owner, released; null: none */
+    _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */
 };
 
-/* A free block is blank: word 0, stack null, done EMPTY; on a worker's free list its runtime is that
- * worker's. So go need not write these. */
+/* A free block is blank: word 0, stack and extra null, done EMPTY; on a worker's free list its runtime is
+ * that worker's. So go need not write these. */
 void rt_block_blank(rt_block *block);
 
 _Static_assert(sizeof(rt_block) == 2 * RT_CACHE_LINE, "a control block is two cache lines");
+
+_Static_assert(sizeof(rt_extra) + 16 <= sizeof(rt_block), "an extra fits into a block");
 
 /* Copies of closures of up to this size live in a block of their own, behind its word. */
 #define RT_COPY_OFFSET 16

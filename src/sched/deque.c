@@ -114,16 +114,34 @@ void *rt_deque_take_oldest(rt_deque *d)
                : NULL;
 }
 
-void *rt_deque_steal(rt_deque *d)
+#define ENTER_TRIES 64 /* the owner is in for some nanoseconds, unless it is preempted */
+
+bool rt_deque_enter(rt_deque *d)
 {
-    void *item = NULL;
-    if (rt_deque_size(d) == 0)
-        return NULL;
     atomic_fetch_add_explicit(&d->thieves, 1, memory_order_seq_cst); /* D6 */
     rt_membarrier_heavy();
-    if (!atomic_load_explicit(&d->owner_in, memory_order_acquire)) /* D6; pairs with the owner's way out */
-        item = rt_deque_take_oldest(d);
+    /* Once it is seen outside, it stays with compare-and-swap as long as we are counted. */
+    for (int i = 0; i < ENTER_TRIES; i++) {
+        if (!atomic_load_explicit(&d->owner_in,
+                                  memory_order_acquire)) /* D6; pairs with the owner's way out */
+            return true;
+        rt_relax();
+    }
+    rt_deque_leave(d);
+    return false;
+}
+
+void rt_deque_leave(rt_deque *d)
+{
     atomic_fetch_sub_explicit(&d->thieves, 1, memory_order_release); /* D6 */
+}
+
+void *rt_deque_steal(rt_deque *d)
+{
+    if (rt_deque_size(d) == 0 || !rt_deque_enter(d))
+        return NULL;
+    void *item = rt_deque_take_oldest(d);
+    rt_deque_leave(d);
     return item;
 }
 

@@ -89,10 +89,15 @@ bool rt_deque_grow(rt_deque *d);
 /* Owner: the newest item, or NULL. */
 void *rt_deque_take(rt_deque *d);
 
-/* Owner: the oldest item; NULL: there was none, or a thief was faster. */
+/* Owner, or a thief that has entered: the oldest item; NULL: there was none, or another was faster. */
 void *rt_deque_take_oldest(rt_deque *d);
 
-/* A thief: the oldest item; NULL: there was none, or somebody else is at it. About half a microsecond. */
+/* A thief comes to the deque, to take with rt_deque_take_oldest, and goes again (D6). False: the owner is at
+ * it just now. About half a microsecond. */
+bool rt_deque_enter(rt_deque *d);
+void rt_deque_leave(rt_deque *d);
+
+/* Both, and one take between: the oldest item; NULL: there was none, or somebody else is at it. */
 void *rt_deque_steal(rt_deque *d);
 
 /* Anybody: how many items it seems to have. A hint: never negative. */

@@ -20,20 +20,23 @@
 
 #include "../base/panic.h"
 #include "../context/context.h"
+#include "../context/control.h"
 #include "../context/sanitize.h"
 #include "../os/clock.h"
 
-#define UNUSUAL_PICK  61
-#define NEXT_IN_A_ROW 16
-#define STACK_CACHE   64 /* warm stacks of a worker */
-#define STACK_BATCH   16
-#define STACK_IDLE    16 /* those that it keeps when it goes to sleep */
-#define SHARED_BATCH  32
-#define STEAL_BATCH   32
-#define LONE_LOOKS    24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
-#define LONELY_YIELDS 16
-#define NAP_FIRST     (20 * INT64_C(1000))
-#define NAP_LAST      (320 * INT64_C(1000))
+#define UNUSUAL_PICK     61
+#define NEXT_IN_A_ROW    16
+#define STACK_CACHE      64 /* warm stacks of a worker */
+#define STACK_BATCH      16
+#define STACK_IDLE       16 /* those that it keeps when it goes to sleep */
+#define SHARED_BATCH     32
+#define STEAL_BATCH      32
+#define SAMPLE           64
+#define STEAL_TOMBSTONES 1024
+#define LONE_LOOKS       24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
+#define LONELY_YIELDS    16
+#define NAP_FIRST        (20 * INT64_C(1000))
+#define NAP_LAST         (320 * INT64_C(1000))
 
 struct rt_thread rt_nobody;
 
@@ -76,12 +79,18 @@ void rt_free_any(rt_block *r)
     }
 }
 
+void rt_extra_drop(rt_block *r)
+{
+    rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own by now */
+    if (!extra)
+        return;
+    atomic_store_explicit(&r->extra, NULL, memory_order_relaxed);
+    rt_free_any((rt_block *)(void *)((char *)extra - RT_COPY_OFFSET));
+}
+
 void rt_recycle(rt_block *r)
 {
-    if (RT_UNLIKELY(r->attr.flags & RT_FLAG_EXTRA)) {
-        free(r->extra->name);
-        free(r->extra);
-    }
+    rt_extra_drop(r);
     rt_free_any(r);
 }
 
@@ -157,8 +166,8 @@ int rt_inject(rt_runtime *rt, rt_block *r)
     }
     rt_counter_add_release(&rt->counts.spawned, 1);
     shared_append(rt, r);
+    notify_outside(rt); /* before the lock is let go: afterwards r may have ended, and its runtime be freed */
     rt_lock_release(&rt->lock);
-    notify_outside(rt);
     return 0;
 }
 
@@ -169,8 +178,8 @@ static void share(rt_runtime *rt, rt_block *r, bool readied)
     if (readied)
         rt_counter_add(&rt->counts.readies, 1);
     shared_append(rt, r);
+    notify_outside(rt); /* before: as in rt_inject */
     rt_lock_release(&rt->lock);
-    notify_outside(rt);
 }
 
 void rt_spill(rt_worker *w, rt_block *r)
@@ -312,7 +321,17 @@ bool rt_deque_make_room(rt_worker *w)
 {
     rt_deque *d = &w->deque;
     const int64_t size = rt_deque_size(d);
-    if (w->dead < size / 2)
+    /* A sample tells how many are dead: not all of them need be of this worker's making. */
+    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed);    /* own */
+    const int64_t bottom = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own */
+    int dead = 0;
+    for (int64_t i = 0; i < SAMPLE; i++) {
+        const rt_block *one = atomic_load_explicit(
+            &ring->slots[(bottom - 1 - i * size / SAMPLE) & ring->mask], memory_order_relaxed); /* own */
+        /* relaxed: a hint. A block is never unmapped */
+        dead += (atomic_load_explicit(&one->word, memory_order_relaxed) & RT_STARTED) != 0;
+    }
+    if (size < SAMPLE || dead < SAMPLE / 2)
         return rt_deque_grow(d);
     rt_block **alive = malloc((size_t)size * sizeof *alive);
     if (!alive)
@@ -347,6 +366,8 @@ static rt_stack *stack_for(rt_worker *w, rt_block *r)
     } else {
         size_t got;
         stack = rt_stack_take(pool, STACK_BATCH, &got);
+        if (!stack) /* address space is short: no more than what is promised (R15) */
+            stack = rt_stack_take_large(pool, (size_t)r->attr.stack_pages * RT_STACK_UNIT), got = 1;
         if (stack) {
             w->stacks = stack->link;
             w->stack_count = (uint32_t)got - 1;
@@ -438,7 +459,7 @@ static bool prepare(rt_thread *t, rt_block *r, rt_stack **stack, void **sp)
             t->runtime->fail(r, -ENOMEM);
             return false;
         }
-        rt_sanitize_stack_reuse(fresh->low, fresh->high);
+        rt_sanitize_stack_reuse(fresh->low, fresh->high, &fresh->fiber);
         r->stack = fresh;
         r->sp = rt_context_make(fresh->high, t->runtime->entry);
     }
@@ -470,6 +491,10 @@ void rt_stack_begin(void *passed)
 {
     rt_sanitize_arrive(NULL);
     arrived(passed);
+    /* what the switch here brought are those of the routine that was left */
+    const uint64_t control = rt_self()->runtime->control;
+    if (rt_control_now() != control)
+        rt_control_set(control);
 }
 
 rt_block *rt_stack_next(rt_stack *stack)
@@ -512,11 +537,11 @@ static void plain_gone(void *arg)
     rt_thread *t = arg;
     rt_block *r = t->current;
     rt_self_set(t); /* destructors of locals may block */
-    if (r->attr.flags & RT_FLAG_EXTRA && r->extra->cleanup)
-        r->extra->cleanup(r);
+    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
+    if (extra && extra->cleanup)
+        extra->cleanup(r);
     rt_self_set(&rt_nobody);
-    if (r->attr.flags & RT_FLAG_EXTRA)
-        free(r->extra);
+    rt_extra_drop(r);
     rt_block_blank(r);
     rt_block_put(r);
     free(t);
@@ -539,7 +564,6 @@ rt_thread *rt_thread_here(void)
     if (!t || !r || pthread_setspecific(plain_key, t) != 0)
         rt_panic("no memory to let this thread wait (%zu bytes)", sizeof *t + sizeof *r);
     r->attr = (rt_attr){.flags = RT_FLAG_THREAD};
-    r->extra = NULL;
     r->parent = NULL;
     atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED), memory_order_release);
     t->current = r;
@@ -619,6 +643,7 @@ static bool yielded(rt_block *r, void *arg)
     if (RT_LIKELY(rt_ready_enter(&w->ready))) {
         rt_ready_append_yielded(&w->ready, r);
         rt_ready_leave(&w->ready);
+        rt_notify(w); /* whoever it yields to may have been the last visible one */
     } else {
         rt_counter_add(&w->counts.spills, 1);
         share(w->runtime, r, false);
@@ -714,11 +739,18 @@ static rt_block *steal_from(rt_worker *w, rt_worker *v)
 {
     rt_block *r = NULL;
     rt_counter_add(&w->counts.steals_tried, 1);
-    if (rt_deque_size(&v->deque) > 0 && (r = rt_deque_steal(&v->deque)) != NULL) {
-        if (!claim(r))
-            return NULL;
-        rt_counter_add(&w->counts.steals_won, 1);
-        return r;
+    if (rt_deque_size(&v->deque) > 0 && rt_deque_enter(&v->deque)) {
+        /* tombstones come first where children are joined in the order of their start: past them (R2) */
+        for (int i = 0; i < STEAL_TOMBSTONES && !r && rt_deque_size(&v->deque) > 0; i++) {
+            r = rt_deque_take_oldest(&v->deque);
+            if (r && !claim(r))
+                r = NULL;
+        }
+        rt_deque_leave(&v->deque);
+        if (r) {
+            rt_counter_add(&w->counts.steals_won, 1);
+            return r;
+        }
     }
     uint64_t got;
     r = rt_ready_steal(&v->ready, STEAL_BATCH, &got);

@@ -22,7 +22,7 @@ typedef bool rt_commit_fn(rt_block *r, void *arg);
  * Stops the calling routine, or plain thread, until rt_ready. A routine may be on
  * another thread afterwards.
  */
-void rt_park(rt_commit_fn *commit, void *arg);
+void rt_park(rt_commit_fn *fn, void *arg);
 
 /* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
 void rt_ready_block(rt_block *r);
@@ -60,6 +60,9 @@ RT_COLD bool rt_deque_make_room(rt_worker *w);
 /* The routine's execution is over and its handle is used up: recycles it, unless its entry still stands in a
  * deque (R1). */
 void rt_release(rt_block *r);
+
+/* Releases what is left of its extra. */
+void rt_extra_drop(rt_block *r);
 
 /* The same when its entry is known to be gone. */
 void rt_recycle(rt_block *r);

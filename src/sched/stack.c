@@ -65,6 +65,8 @@ size_t rt_stack_minimum(void)
 static size_t power_of_two(size_t n)
 {
     size_t power = SPACING_MIN;
+    while (power < 4 * rt_pages_size()) /* a guard is whole pages */
+        power *= 2;
     while (power < n)
         power *= 2;
     return power;
@@ -115,8 +117,7 @@ static rt_slab *slab_new(rt_stack_pool *pool, size_t spacing, size_t guard, size
     rt_slab *slab = calloc(1, sizeof *slab);
     if (!slab)
         return NULL;
-    char *base =
-        rt_pages_reserve(slots * spacing, RT_STACK_UNIT > rt_pages_size() ? RT_STACK_UNIT : rt_pages_size());
+    char *base = rt_pages_reserve(slots * spacing, rt_pages_size());
     if (!base) {
         free(slab);
         return NULL;
@@ -363,10 +364,11 @@ void rt_stack_pool_trim(rt_stack_pool *pool)
 void rt_stack_pool_destroy(rt_stack_pool *pool)
 {
     rt_stack_pool_trim(pool);
-    while (pool->slabs) {
-        if (pool->slabs->roomy_link)
-            roomy_remove(pool->slabs);
-        slab_delete(pool->slabs);
+    for (rt_slab *slab = pool->slabs, *next; slab; slab = next) {
+        next = slab->next;
+        if (slab->roomy_link)
+            roomy_remove(slab);
+        slab_delete(slab);
     }
     pool->spare = NULL;
 }

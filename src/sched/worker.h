@@ -14,6 +14,7 @@
 #define RT_SCHED_WORKER_H
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "../context/self.h"
 #include "block.h"
@@ -74,6 +75,8 @@ struct routine_runtime {
     size_t stack_promised;
     void (*entry)(void *);         /* what runs first on a routine's stack */
     void (*fail)(rt_block *, int); /* ends a routine that never ran, with this status */
+    uint64_t control;              /* the floating-point control words that routines begin with */
+    sigset_t signals;              /* the mask of the thread that made it, for forked children */
     char name[12];
     _Atomic uint32_t gate; /* the threads wait here until it is known how many there are (runtime.c) */
     rt_stack_pool stacks;

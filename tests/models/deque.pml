@@ -2,34 +2,48 @@
  *
  * src/sched/deque.{h,c} on x86-64: one owner, two thieves. The owner's stores go through a store buffer and
  * reach memory later, in their order; a locked instruction empties it first. The thieves store by
- * locked instructions only, so they need no buffer.
+ * locked instructions only, so they need no buffer. A membarrier(2) of theirs empties the owner's.
  *
- * The owner pushes, takes (rt_deque_take) and joins (routine_join in src/routine/join.c: announcement by a plain
- * store, the claim as its barrier, settlement), in every order. An item is an incarnation of a block: whoever takes its
- * entry out or has its handle starts it only by winning its word (R1).
+ * The owner pushes, takes (rt_deque_take), takes the oldest (rt_deque_take_oldest) and joins (routine_join
+ * in src/routine/join.c: between rt_deque_take_begin and _end the claim, a locked instruction), in every order. An
+ * item is an incarnation of a block: whoever takes its entry out or has its handle starts it only by winning its
+ * word (R1).
  *
  * Checked: every entry is taken out exactly once, every item started exactly once and with what its
  * spawner wrote in view, and the deque is empty in the end.
  *
  * Mutations, each of which must be found:
- *   NO_BARRIER_TAKE   take lowers bottom by a plain store
- *   NO_BARRIER_JOIN   join reads top before the claim, so no barrier stands between
- *   NO_CAS_LAST       the owner takes the last item by a plain store of top
+ *   NO_HEAVY          a thief has no barrier between counting itself and looking whether the owner is in (D6)
+ *   THIEF_LOOKS_FIRST it has the barrier before it counts itself
+ *   OWNER_LOOKS_FIRST the owner looks for thieves before it says that it is in
+ *   NO_OWNER_IN       a thief does not look whether the owner is in
+ *   NO_BARRIER_TAKE   take, having seen thieves, lowers bottom by a plain store and reads top at once (D3)
+ *   NO_BARRIER_JOIN   join, likewise, reads top before the claim
+ *   NO_CAS_LAST       the owner, having seen thieves, takes the last item by a plain store of top (D4)
  *   STEAL_BACKWARDS   a thief reads bottom before top
  *   CLAIM_NO_CAS      an entry's item is started after a mere look at its word
  *   SLOT_LATE         push raises bottom before it writes the slot
+ * FALLBACK: there is no membarrier; the owner's light barrier is a full one (and must hold too). With it:
+ *   LIGHT_FALLBACK    it is not
  */
-#define ITEMS  3
+#ifndef ITEMS
+#define ITEMS 3
+#endif
+#ifndef STEALS
 #define STEALS 2 /* attempts of each thief */
-#define ROOM   4 /* stores in the buffer */
+#endif
+#define ROOM   6 /* stores in the buffer */
 
 /* the memory */
 #define TOP     0
 #define BOTTOM  1
 #define SLOT(i) (2 + (i)) /* of index i; indices begin at 1, as in rt_deque_init */
 #define WORD(i) (2 + ITEMS + 2 + (i))
-#define CELLS   (2 + ITEMS + 2 + ITEMS + 1)
+#define OWNER_IN (2 + ITEMS + 2 + ITEMS + 1)
+#define CELLS    (OWNER_IN + 1)
 byte mem[CELLS];
+
+byte thieves; /* how many are counted in: changed by locked instructions only */
 
 /* of an item's word */
 #define FREE      0
@@ -99,18 +113,47 @@ inline start(i)
     assert(started[i] == 1)
 }
 
-/* rt_deque_take_settle: top is read into t already. won says whether the entry is the owner's. */
-inline settle(b, t, won)
+/* rt_deque_take_begin: alone, b */
+inline take_begin()
 {
-    won = false;
+#ifdef OWNER_LOOKS_FIRST
+    alone = thieves == 0;
+    store(OWNER_IN, 1);
+#else
+    store(OWNER_IN, 1);
+#if defined(FALLBACK) && !defined(LIGHT_FALLBACK)
+    d_step { drain(); skip }
+#endif
+    alone = thieves == 0;
+#endif
+    load(BOTTOM, b);
+    b--;
+    store(BOTTOM, b)
+}
+
+inline take_abandon()
+{
+    store(BOTTOM, b + 1);
+    store(OWNER_IN, 0)
+}
+
+/* rt_deque_take_end; top is read into t already. won says whether the entry is the owner's. */
+inline take_end()
+{
     if
-    :: t < b -> won = true
-    :: else ->
+    :: alone ->
+        won = t <= b;
+        if
+        :: won
+        :: else -> store(BOTTOM, b + 1)
+        fi
+    :: else -> /* rt_deque_take_settle */
+        won = t < b;
         if
         :: t == b ->
 #ifdef NO_CAS_LAST
             won = true;
-            store(TOP, t + 1);
+            store(TOP, t + 1)
 #else
             d_step {
                 drain();
@@ -122,8 +165,12 @@ inline settle(b, t, won)
 #endif
         :: else
         fi;
-        store(BOTTOM, b + 1)
-    fi
+        if
+        :: t >= b -> store(BOTTOM, b + 1)
+        :: else
+        fi
+    fi;
+    store(OWNER_IN, 0)
 }
 
 /* claim in scheduler.c; drop, where it fails, is the taking out itself. Whoever: 1 the owner */
@@ -152,7 +199,7 @@ inline claim(i, whoever)
 proctype owner()
 {
     byte pushed, joined, b, t, item, w;
-    bool won, more = true;
+    bool won, alone, oldest, more = true;
     do
     :: more && pushed < ITEMS -> /* spawn, rt_deque_push */
         atomic { /* nothing of this is seen before it leaves the buffer */
@@ -177,12 +224,11 @@ proctype owner()
             fi;
             load(BOTTOM, b);
             b--;
-            load(SLOT(b), t); /* rt_deque_is_newest */
-            load(WORD(item), w)
+            load(SLOT(b), t) /* rt_deque_is_newest */
         }
         if
-        :: t == item && w == UNSTARTED ->
-            store(BOTTOM, b); /* rt_deque_take_announce */
+        :: t == item ->
+            take_begin();
 #ifdef NO_BARRIER_JOIN
             load(TOP, t);
 #endif
@@ -199,12 +245,12 @@ proctype owner()
 #ifndef NO_BARRIER_JOIN
                 load(TOP, t);
 #endif
-                settle(b, t, won);
+                take_end();
                 if
                 :: won -> take_out(item)
                 :: else /* a tombstone, or on its way to a thief */
                 fi
-            :: else -> store(BOTTOM, b + 1) /* rt_deque_take_abandon */
+            :: else -> take_abandon()
             fi
         :: else -> /* the slow way: started by its handle, the entry stays behind */
             d_step {
@@ -227,18 +273,42 @@ proctype owner()
             :: else
             fi
         :: else ->
-#ifdef NO_BARRIER_TAKE
-            store(BOTTOM, b);
-#else
-            d_step { drain(); mem[BOTTOM] = b }
+            take_begin();
+#ifndef NO_BARRIER_TAKE
+            if
+            :: alone
+            :: else -> d_step { drain(); skip } /* an exchange of bottom for the same */
+            fi;
 #endif
             load(SLOT(b), item);
             load(TOP, t);
-            settle(b, t, won);
+            take_end();
             if
             :: won -> take_out(item); claim(item, 1)
             :: else
             fi
+        fi;
+        b = 0; t = 0; item = 0; won = false
+    :: more && pushed > 0 && !oldest -> /* rt_deque_take_oldest, once */
+        oldest = true;
+        load(TOP, t);
+        load(BOTTOM, b);
+        if
+        :: t < b ->
+            load(SLOT(t), item);
+            d_step {
+                drain();
+                won = mem[TOP] == t;
+                if
+                :: won -> mem[TOP] = t + 1
+                :: else
+                fi
+            }
+            if
+            :: won -> take_out(item); claim(item, 1)
+            :: else
+            fi
+        :: else
         fi;
         b = 0; t = 0; item = 0; won = false
     :: more && pushed == ITEMS -> more = false
@@ -254,6 +324,23 @@ proctype thief()
     do
     :: tries < STEALS ->
         tries++;
+#ifdef THIEF_LOOKS_FIRST
+        d_step { drain(); skip }
+        thieves++;
+#else
+        thieves++;
+#ifndef NO_HEAVY
+#ifndef FALLBACK
+        d_step { drain(); skip } /* the owner's: membarrier */
+#endif
+#endif
+#endif
+#ifndef NO_OWNER_IN
+        if
+        :: !mem[OWNER_IN]         /* it looks several times */
+        :: mem[OWNER_IN] -> goto out
+        fi;
+#endif
 #ifdef STEAL_BACKWARDS
         b = mem[BOTTOM];
         t = mem[TOP];
@@ -277,6 +364,8 @@ proctype thief()
             fi
         :: else
         fi;
+out:
+        thieves--;
         b = 0; t = 0; item = 0; won = false
     :: closed || tries == STEALS -> break
     od;
@@ -297,7 +386,7 @@ proctype judge()
     closed && thieves_done == 2;
     d_step {
         assert(stores == 0);
-        assert(mem[TOP] == mem[BOTTOM]);
+        assert(mem[TOP] == mem[BOTTOM] && !mem[OWNER_IN] && thieves == 0);
         i = 1;
         do
         :: i <= ITEMS -> assert(removed[i] == 1); assert(started[i] == 1); i++

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Tests of src/sched/deque.{h,c}.
+ * ctest: timeout 120
+ *
+ * Alone: every operation against a plain model, at all fill levels around the growth of the ring, with
+ * indices that have wrapped. Together: an owner and thieves; an item is a routine in small, with a word that
+ * decides who starts it, as in src/routine/join.c: every entry comes out once, every item is started once.
+ */
+#include "support.h"
+
+#include "sched/deque.h"
+
+#define CAPACITY 256 /* of the first ring */
+
+static void *item_of(size_t n)
+{
+    return (void *)(uintptr_t)(16 * (n + 1)); // NOLINT(performance-no-int-to-ptr): never followed
+}
+
+static void push(rt_deque *d, void *item)
+{
+    if (!rt_deque_push(d, item)) {
+        CHECK(rt_deque_grow(d));
+        CHECK(rt_deque_push(d, item));
+    }
+}
+
+/* Takes as routine_join does; the claim always succeeds here. */
+static bool take_newest(rt_deque *d, void *item)
+{
+    _Atomic uint64_t word = 0;
+    uint64_t seen = 0;
+    if (!rt_deque_is_newest(d, item))
+        return false;
+    const rt_deque_taking b = rt_deque_take_begin(d);
+    atomic_compare_exchange_strong(&word, &seen, 1);
+    return rt_deque_take_end(d, b);
+}
+
+/* From `n` items down to none, in a deque whose indices have moved on by `shift`. */
+static void fill_and_empty(size_t n, size_t shift, int how)
+{
+    rt_deque d;
+    CHECK(rt_deque_init(&d));
+    for (size_t i = 0; i < shift; i++) {
+        push(&d, item_of(0));
+        CHECK(rt_deque_steal(&d) == item_of(0));
+    }
+    CHECK(rt_deque_peek(&d) == NULL);
+    for (size_t i = 0; i < n; i++) {
+        CHECK_EQ(rt_deque_size(&d), i);
+        push(&d, item_of(i));
+        CHECK(rt_deque_is_newest(&d, item_of(i)));
+        CHECK(rt_deque_peek(&d) == item_of(0));
+    }
+    size_t oldest = 0, newest = n;
+    while (oldest < newest) {
+        CHECK_EQ(rt_deque_size(&d), newest - oldest);
+        CHECK(rt_deque_peek(&d) == item_of(oldest));
+        if (how == 0 || (how == 3 && newest % 3 == 0))
+            CHECK(rt_deque_take(&d) == item_of(--newest));
+        else if (how == 1 || (how == 3 && newest % 3 == 1))
+            CHECK(rt_deque_steal(&d) == item_of(oldest++));
+        else
+            CHECK(take_newest(&d, item_of(--newest)));
+    }
+    CHECK_EQ(rt_deque_size(&d), 0);
+    CHECK(rt_deque_take(&d) == NULL);
+    CHECK(rt_deque_steal(&d) == NULL);
+    CHECK(rt_deque_peek(&d) == NULL);
+    push(&d, item_of(n));
+    CHECK(rt_deque_take(&d) == item_of(n));
+    rt_deque_destroy(&d);
+}
+
+TEST(every_fill_level)
+{
+    static const size_t shifts[] = {0, 1, 100, CAPACITY - 1, CAPACITY, CAPACITY + 1};
+    for (int how = 0; how < 4; how++) {
+        for (size_t n = 0; n < 8; n++)
+            fill_and_empty(n, n, how);
+        for (size_t k = 0; k < COUNT_OF(shifts); k++)
+            for (size_t full = CAPACITY; full <= 4 * CAPACITY; full *= 2)
+                for (size_t n = full - 2; n <= full + 2; n++)
+                    fill_and_empty(n, shifts[k], how);
+    }
+}
+
+TEST(an_announcement_can_be_taken_back)
+{
+    rt_deque d;
+    CHECK(rt_deque_init(&d));
+    for (size_t n = 0; n < 4; n++) {
+        CHECK_EQ(rt_deque_size(&d), n);
+        const rt_deque_taking b = rt_deque_take_begin(&d);
+        CHECK_EQ(rt_deque_size(&d), n ? n - 1 : 0);
+        if (n <= 1)
+            CHECK(rt_deque_steal(&d) == NULL); /* the announced one is out of reach */
+        rt_deque_take_abandon(&d, b);
+        CHECK_EQ(rt_deque_size(&d), n);
+        CHECK(rt_deque_push(&d, item_of(n)));
+    }
+    for (size_t n = 0; n < 4; n++)
+        CHECK(rt_deque_steal(&d) == item_of(n));
+    rt_deque_destroy(&d);
+}
+
+TEST(an_empty_deque_settles_for_nothing)
+{
+    rt_deque d;
+    CHECK(rt_deque_init(&d));
+    for (size_t n = 0; n < 3 * CAPACITY; n++) {
+        rt_deque_taking taking = rt_deque_take_begin(&d); /* as if it showed an old pointer */
+        CHECK(!rt_deque_take_end(&d, taking));
+        CHECK(rt_deque_push(&d, item_of(n)));
+        CHECK(rt_deque_steal(&d) == item_of(n));
+        taking = rt_deque_take_begin(&d);
+        CHECK(!rt_deque_take_end(&d, taking));
+        CHECK_EQ(rt_deque_size(&d), 0);
+    }
+    rt_deque_destroy(&d);
+}
+
+/* Who is there when the owner begins decides how it ends (D6). */
+TEST(a_thief_between_beginning_and_end)
+{
+    rt_deque d;
+    CHECK(rt_deque_init(&d));
+    for (size_t n = 0; n < 2; n++)
+        CHECK(rt_deque_push(&d, item_of(n)));
+    CHECK(rt_deque_enter(&d));
+    rt_deque_taking taking = rt_deque_take_begin(&d);
+    CHECK(!taking.alone);
+    CHECK(rt_deque_take_oldest(&d) == item_of(0)); /* now the announced one is the last */
+    CHECK(rt_deque_take_oldest(&d) == NULL);
+    CHECK(rt_deque_take_end(&d, taking));
+    CHECK_EQ(rt_deque_size(&d), 0);
+
+    /* a thief that read bottom before the announcement: it may win the last one */
+    CHECK(rt_deque_push(&d, item_of(2)));
+    taking = rt_deque_take_begin(&d);
+    CHECK(!taking.alone);
+    atomic_fetch_add(&d.top, 1);
+    CHECK(!rt_deque_take_end(&d, taking));
+    CHECK_EQ(rt_deque_size(&d), 0);
+    CHECK(rt_deque_take(&d) == NULL);
+    rt_deque_leave(&d);
+
+    /* one that comes later is turned away */
+    CHECK(rt_deque_push(&d, item_of(3)));
+    taking = rt_deque_take_begin(&d);
+    CHECK(taking.alone);
+    CHECK(!rt_deque_enter(&d));
+    CHECK(rt_deque_take_end(&d, taking));
+    CHECK(rt_deque_take(&d) == NULL);
+    CHECK(rt_deque_enter(&d)); /* the owner is out again */
+    rt_deque_leave(&d);
+    rt_deque_destroy(&d);
+}
+
+/* Any order of calls by the owner alone; above all, what is not empty never looks so. */
+TEST(as_a_plain_model_has_it)
+{
+    enum { MOST = 3000 };
+    static void *model[1 << 20];
+    uint64_t random = 0x5eed;
+    for (int run = 0; run < 4; run++) {
+        size_t first = 0, end = 0, made = 0;
+        rt_deque d;
+        CHECK(rt_deque_init(&d));
+        const long rounds = support_scale(200000);
+        for (long i = 0; i < rounds; i++) {
+            const uint64_t dice = support_random(&random) >> 20;
+            /* phases of filling and of emptying, of several thousand calls each */
+            const bool filling = (i >> 12) % 2 == 0;
+            CHECK_EQ(rt_deque_size(&d), end - first);
+            if (dice % 8 < (filling ? 5 : 3) && end - first < MOST) {
+                push(&d, model[end++] = item_of(made++));
+                CHECK(rt_deque_is_newest(&d, model[end - 1]));
+            } else if (dice % 8 == 5) {
+                CHECK(rt_deque_steal(&d) == (first < end ? model[first] : NULL));
+                first += first < end;
+            } else if (dice % 8 == 6 && first < end) {
+                CHECK(take_newest(&d, model[--end]));
+            } else if (first < end) {
+                CHECK(rt_deque_take(&d) == model[--end]);
+            } else {
+                CHECK(rt_deque_take(&d) == NULL);
+            }
+        }
+        rt_deque_destroy(&d);
+    }
+}
+
+/* ---- together ---- */
+
+enum { UNSTARTED, STARTED };
+
+typedef struct {
+    _Atomic uint64_t word;
+    _Atomic uint32_t starts, outs;
+    uint64_t written; /* plain: what the spawner wrote is to be seen by who starts it */
+} item;
+
+typedef struct {
+    rt_deque deque;
+    item *items;
+    size_t count;
+    unsigned pause; /* one in so many steps is followed by a pause */
+    _Atomic bool over;
+    _Atomic uint64_t stolen;
+} arena;
+
+static void maybe_pause(const arena *a, uint64_t *random)
+{
+    const uint64_t dice = support_random(random) >> 16;
+    if (dice % a->pause != 0)
+        return;
+    if (dice / a->pause % 8 == 0)
+        sched_yield();
+    else
+        for (uint64_t n = dice / a->pause % 200; n > 0; n--)
+            __asm__ volatile("" ::: "memory");
+}
+
+static void out(item *it)
+{
+    CHECK_EQ(atomic_fetch_add(&it->outs, 1), 0);
+}
+
+static void started(const arena *a, item *it)
+{
+    CHECK_EQ(it->written, (uint64_t)(it - a->items) + 1);
+    CHECK_EQ(atomic_fetch_add(&it->starts, 1), 0);
+}
+
+/* claim in scheduler.c */
+static void claim(const arena *a, item *it)
+{
+    uint64_t word = atomic_load_explicit(&it->word, memory_order_acquire);
+    if (word == UNSTARTED && atomic_compare_exchange_strong_explicit(
+                                 &it->word, &word, STARTED, memory_order_acq_rel, memory_order_acquire))
+        started(a, it);
+}
+
+static void *thief(void *arg)
+{
+    arena *a = arg;
+    uint64_t random = (uintptr_t)&random | 1, stolen = 0;
+    while (!atomic_load_explicit(&a->over, memory_order_relaxed)) {
+        item *it = rt_deque_steal(&a->deque);
+        if (it) {
+            out(it);
+            claim(a, it);
+            stolen++;
+        }
+        maybe_pause(a, &random);
+    }
+    atomic_fetch_add(&a->stolen, stolen);
+    return NULL;
+}
+
+/* routine_join, the short way and the long one */
+static void join(arena *a, item *it, uint64_t *random)
+{
+    uint64_t word = UNSTARTED;
+    if (rt_deque_is_newest(&a->deque, it) &&
+        atomic_load_explicit(&it->word, memory_order_relaxed) == UNSTARTED) {
+        const rt_deque_taking b = rt_deque_take_begin(&a->deque);
+        if (!atomic_compare_exchange_strong_explicit(&it->word, &word, STARTED, memory_order_seq_cst,
+                                                     memory_order_relaxed)) {
+            rt_deque_take_abandon(&a->deque, b);
+            return;
+        }
+        if (rt_deque_take_end(&a->deque, b))
+            out(it);
+        maybe_pause(a, random);
+        started(a, it);
+    } else {
+        claim(a, it);
+    }
+}
+
+/* burst: how many items are pushed in a row, at most. */
+static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
+{
+    arena a = {.count = count, .pause = pause, .items = calloc(count, sizeof(item))};
+    pthread_t threads[8];
+    uint64_t random = 88172645463325252u;
+    CHECK(a.items != NULL && rt_deque_init(&a.deque));
+    for (size_t i = 0; i < thieves; i++)
+        threads[i] = support_thread(thief, &a);
+    size_t made = 0;
+    while (made < count) {
+        const uint64_t dice = support_random(&random) >> 16;
+        for (size_t n = dice % burst + 1; n > 0 && made < count; n--) {
+            item *it = &a.items[made++];
+            it->written = made;
+            push(&a.deque, it);
+            maybe_pause(&a, &random);
+        }
+        for (size_t n = dice / burst % (burst + 1); n > 0; n--) {
+            if (dice % 3 == 0) {
+                item *it = rt_deque_take(&a.deque);
+                if (it) {
+                    out(it);
+                    claim(&a, it);
+                }
+            } else {
+                /* of the newest ones, most often the very newest */
+                const size_t back = (support_random(&random) >> 16) % 4 == 0 ? n : 1;
+                join(&a, &a.items[made - (back > made ? made : back)], &random);
+            }
+            maybe_pause(&a, &random);
+        }
+    }
+    for (item *it; (it = rt_deque_take(&a.deque)) != NULL || rt_deque_size(&a.deque) != 0;)
+        if (it) {
+            out(it);
+            claim(&a, it);
+        }
+    atomic_store(&a.over, true);
+    for (size_t i = 0; i < thieves; i++)
+        pthread_join(threads[i], NULL);
+    uint64_t starts = 0, outs = 0;
+    for (size_t i = 0; i < count; i++) {
+        starts += atomic_load(&a.items[i].starts);
+        outs += atomic_load(&a.items[i].outs);
+    }
+    CHECK_EQ(starts, count);
+    CHECK_EQ(outs, count);
+    CHECK_EQ(rt_deque_size(&a.deque), 0);
+    rt_deque_destroy(&a.deque);
+    free(a.items);
+}
+
+TEST(one_thief_and_few_items)
+{
+    battle(1, (size_t)support_scale(1000000), 2, 1000);
+}
+
+TEST(thieves_and_few_items)
+{
+    battle(3, (size_t)support_scale(600000), 3, 50);
+}
+
+TEST(thieves_while_the_ring_grows)
+{
+    for (int i = 0; i < 20; i++)
+        battle(3, (size_t)support_scale(40000), 1500, 400);
+}
+
+TEST(thieves_and_long_pauses)
+{
+    battle(4, (size_t)support_scale(200000), 8, 4);
+}
+
+int main(void)
+{
+    SUPPORT_NO_CASES();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_fill_level),
+        cmocka_unit_test(an_announcement_can_be_taken_back),
+        cmocka_unit_test(an_empty_deque_settles_for_nothing),
+        cmocka_unit_test(a_thief_between_beginning_and_end),
+        cmocka_unit_test(as_a_plain_model_has_it),
+        cmocka_unit_test(one_thief_and_few_items),
+        cmocka_unit_test(thieves_and_few_items),
+        cmocka_unit_test(thieves_while_the_ring_grows),
+        cmocka_unit_test(thieves_and_long_pauses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
