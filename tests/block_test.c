@@ -237,12 +237,9 @@ int main(void)
 {
     SUPPORT_NO_CASES();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words),
-        cmocka_unit_test(batches),
-        cmocka_unit_test(singles),
-        cmocka_unit_test(each_one_is_visited_once),
-        cmocka_unit_test(ids_are_unique),
-        cmocka_unit_test(several_threads),
+        cmocka_unit_test(words),          cmocka_unit_test(batches),
+        cmocka_unit_test(singles),        cmocka_unit_test(each_one_is_visited_once),
+        cmocka_unit_test(ids_are_unique), cmocka_unit_test(several_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,14 +38,22 @@ static bool take_newest(rt_deque *d, void *item)
     return rt_deque_take_end(d, b);
 }
 
-/* From `n` items down to none, in a deque whose indices have moved on by `shift`. */
-static void fill_and_empty(size_t n, size_t shift, int how)
+/* rt_deque_steal by a thief that stays in, if one is (`thief`) */
+static void *steal(rt_deque *d, bool thief)
 {
-    rt_deque d;
+    return thief ? rt_deque_take_oldest(d) : rt_deque_steal(d);
+}
+
+/* From `n` items down to none, in a deque whose indices have moved on by `shift`. thief: one is in all the
+ * time, so the owner settles by compare-and-swap (D4 rather than D6). */
+static void fill_and_empty(size_t n, size_t shift, int how, bool thief)
+{
+    rt_deque d = {0};
     CHECK(rt_deque_init(&d));
+    CHECK(!thief || rt_deque_enter(&d));
     for (size_t i = 0; i < shift; i++) {
         push(&d, item_of(0));
-        CHECK(rt_deque_steal(&d) == item_of(0));
+        CHECK(steal(&d, thief) == item_of(0));
     }
     CHECK(rt_deque_peek(&d) == NULL);
     for (size_t i = 0; i < n; i++) {
@@ -60,101 +68,122 @@ static void fill_and_empty(size_t n, size_t shift, int how)
         CHECK(rt_deque_peek(&d) == item_of(oldest));
         if (how == 0 || (how == 3 && newest % 3 == 0))
             CHECK(rt_deque_take(&d) == item_of(--newest));
+        else if (how == 4)
+            CHECK(rt_deque_take_oldest(&d) == item_of(oldest++));
         else if (how == 1 || (how == 3 && newest % 3 == 1))
-            CHECK(rt_deque_steal(&d) == item_of(oldest++));
+            CHECK(steal(&d, thief) == item_of(oldest++));
         else
             CHECK(take_newest(&d, item_of(--newest)));
     }
     CHECK_EQ(rt_deque_size(&d), 0);
     CHECK(rt_deque_take(&d) == NULL);
-    CHECK(rt_deque_steal(&d) == NULL);
+    CHECK(steal(&d, thief) == NULL);
     CHECK(rt_deque_peek(&d) == NULL);
     push(&d, item_of(n));
     CHECK(rt_deque_take(&d) == item_of(n));
+    if (thief)
+        rt_deque_leave(&d);
     rt_deque_destroy(&d);
 }
 
 TEST(every_fill_level)
 {
     static const size_t shifts[] = {0, 1, 100, CAPACITY - 1, CAPACITY, CAPACITY + 1};
-    for (int how = 0; how < 4; how++) {
+    for (int how = 0; how < 10; how++) {
         for (size_t n = 0; n < 8; n++)
-            fill_and_empty(n, n, how);
+            fill_and_empty(n, n, how / 2, how % 2);
         for (size_t k = 0; k < COUNT_OF(shifts); k++)
-            for (size_t full = CAPACITY; full <= 4 * CAPACITY; full *= 2)
+            for (size_t full = CAPACITY; full <= (support_slow() ? 1 : 4) * CAPACITY; full *= 2)
                 for (size_t n = full - 2; n <= full + 2; n++)
-                    fill_and_empty(n, shifts[k], how);
+                    fill_and_empty(n, shifts[k], how / 2, how % 2);
     }
 }
 
-TEST(an_announcement_can_be_taken_back)
+static void begin_and_abandon(bool thief)
 {
-    rt_deque d;
+    rt_deque d = {0};
     CHECK(rt_deque_init(&d));
+    CHECK(!thief || rt_deque_enter(&d));
     for (size_t n = 0; n < 4; n++) {
         CHECK_EQ(rt_deque_size(&d), n);
-        const rt_deque_taking b = rt_deque_take_begin(&d);
+        const rt_deque_taking taking = rt_deque_take_begin(&d);
+        CHECK_EQ(taking.alone, !thief);
         CHECK_EQ(rt_deque_size(&d), n ? n - 1 : 0);
-        if (n <= 1)
-            CHECK(rt_deque_steal(&d) == NULL); /* the announced one is out of reach */
-        rt_deque_take_abandon(&d, b);
+        CHECK(!rt_deque_enter(&d)); /* D6: it leaves again */
+        CHECK(rt_deque_steal(&d) == NULL);
+        if (n <= 1 && thief)
+            CHECK(rt_deque_take_oldest(&d) == NULL); /* the announced one is out of reach */
+        rt_deque_take_abandon(&d, taking);
         CHECK_EQ(rt_deque_size(&d), n);
         CHECK(rt_deque_push(&d, item_of(n)));
     }
     for (size_t n = 0; n < 4; n++)
-        CHECK(rt_deque_steal(&d) == item_of(n));
+        CHECK(steal(&d, thief) == item_of(n));
+    if (thief)
+        rt_deque_leave(&d);
     rt_deque_destroy(&d);
 }
 
-TEST(an_empty_deque_settles_for_nothing)
+TEST(a_take_can_be_abandoned)
 {
-    rt_deque d;
+    begin_and_abandon(false);
+    begin_and_abandon(true);
+}
+
+static void take_from_an_empty_one(bool thief)
+{
+    rt_deque d = {0};
     CHECK(rt_deque_init(&d));
+    CHECK(!thief || rt_deque_enter(&d));
     for (size_t n = 0; n < 3 * CAPACITY; n++) {
-        rt_deque_taking taking = rt_deque_take_begin(&d); /* as if it showed an old pointer */
-        CHECK(!rt_deque_take_end(&d, taking));
-        CHECK(rt_deque_push(&d, item_of(n)));
-        CHECK(rt_deque_steal(&d) == item_of(n));
-        taking = rt_deque_take_begin(&d);
-        CHECK(!rt_deque_take_end(&d, taking));
+        /* as if it showed an old pointer */
+        CHECK(!rt_deque_take_end(&d, rt_deque_take_begin(&d)));
+        CHECK_EQ(rt_deque_size(&d), 0);
+        push(&d, item_of(n));
+        CHECK(n % 2 ? steal(&d, thief) == item_of(n) : take_newest(&d, item_of(n)));
+        CHECK(!rt_deque_take_end(&d, rt_deque_take_begin(&d)));
         CHECK_EQ(rt_deque_size(&d), 0);
     }
     rt_deque_destroy(&d);
 }
 
-/* Who is there when the owner begins decides how it ends (D6). */
-TEST(a_thief_between_beginning_and_end)
+TEST(an_empty_deque_gives_nothing)
 {
-    rt_deque d;
+    take_from_an_empty_one(false);
+    take_from_an_empty_one(true);
+}
+
+TEST(a_thief_in_the_midst_of_a_take)
+{
+    rt_deque d = {0};
     CHECK(rt_deque_init(&d));
+    CHECK(rt_deque_enter(&d));
     for (size_t n = 0; n < 2; n++)
         CHECK(rt_deque_push(&d, item_of(n)));
-    CHECK(rt_deque_enter(&d));
     rt_deque_taking taking = rt_deque_take_begin(&d);
-    CHECK(!taking.alone);
     CHECK(rt_deque_take_oldest(&d) == item_of(0)); /* now the announced one is the last */
     CHECK(rt_deque_take_oldest(&d) == NULL);
     CHECK(rt_deque_take_end(&d, taking));
     CHECK_EQ(rt_deque_size(&d), 0);
 
-    /* a thief that read bottom before the announcement: it may win the last one */
+    /* a thief that has read bottom before the take began may win the last one */
     CHECK(rt_deque_push(&d, item_of(2)));
     taking = rt_deque_take_begin(&d);
-    CHECK(!taking.alone);
     atomic_fetch_add(&d.top, 1);
     CHECK(!rt_deque_take_end(&d, taking));
     CHECK_EQ(rt_deque_size(&d), 0);
     CHECK(rt_deque_take(&d) == NULL);
-    rt_deque_leave(&d);
 
-    /* one that comes later is turned away */
+    /* one that counts itself once the take has begun waits or goes: the owner needs no compare-and-swap */
+    rt_deque_leave(&d);
     CHECK(rt_deque_push(&d, item_of(3)));
+    const int64_t top = atomic_load(&d.top);
     taking = rt_deque_take_begin(&d);
     CHECK(taking.alone);
     CHECK(!rt_deque_enter(&d));
     CHECK(rt_deque_take_end(&d, taking));
-    CHECK(rt_deque_take(&d) == NULL);
-    CHECK(rt_deque_enter(&d)); /* the owner is out again */
+    CHECK_EQ(atomic_load(&d.top), top);
+    CHECK(rt_deque_enter(&d)); /* it is out now */
     rt_deque_leave(&d);
     rt_deque_destroy(&d);
 }
@@ -167,7 +196,7 @@ TEST(as_a_plain_model_has_it)
     uint64_t random = 0x5eed;
     for (int run = 0; run < 4; run++) {
         size_t first = 0, end = 0, made = 0;
-        rt_deque d;
+        rt_deque d = {0};
         CHECK(rt_deque_init(&d));
         const long rounds = support_scale(200000);
         for (long i = 0; i < rounds; i++) {
@@ -179,7 +208,8 @@ TEST(as_a_plain_model_has_it)
                 push(&d, model[end++] = item_of(made++));
                 CHECK(rt_deque_is_newest(&d, model[end - 1]));
             } else if (dice % 8 == 5) {
-                CHECK(rt_deque_steal(&d) == (first < end ? model[first] : NULL));
+                CHECK((dice & 256 ? rt_deque_steal(&d) : rt_deque_take_oldest(&d)) ==
+                      (first < end ? model[first] : NULL));
                 first += first < end;
             } else if (dice % 8 == 6 && first < end) {
                 CHECK(take_newest(&d, model[--end]));
@@ -249,7 +279,22 @@ static void *thief(void *arg)
     arena *a = arg;
     uint64_t random = (uintptr_t)&random | 1, stolen = 0;
     while (!atomic_load_explicit(&a->over, memory_order_relaxed)) {
-        item *it = rt_deque_steal(&a->deque);
+        item *it = NULL;
+        if (support_random(&random) >> 16 & 1) {
+            it = rt_deque_steal(&a->deque);
+        } else if (rt_deque_enter(&a->deque)) {
+            /* it stays for a few, and dawdles */
+            for (uint64_t n = (support_random(&random) >> 16) % 4; n > 0; n--) {
+                it = rt_deque_take_oldest(&a->deque);
+                maybe_pause(a, &random);
+                if (it && n > 1) {
+                    out(it);
+                    claim(a, it);
+                    stolen++;
+                }
+            }
+            rt_deque_leave(&a->deque);
+        }
         if (it) {
             out(it);
             claim(a, it);
@@ -265,15 +310,14 @@ static void *thief(void *arg)
 static void join(arena *a, item *it, uint64_t *random)
 {
     uint64_t word = UNSTARTED;
-    if (rt_deque_is_newest(&a->deque, it) &&
-        atomic_load_explicit(&it->word, memory_order_relaxed) == UNSTARTED) {
-        const rt_deque_taking b = rt_deque_take_begin(&a->deque);
+    if (rt_deque_is_newest(&a->deque, it)) {
+        const rt_deque_taking taking = rt_deque_take_begin(&a->deque);
         if (!atomic_compare_exchange_strong_explicit(&it->word, &word, STARTED, memory_order_seq_cst,
                                                      memory_order_relaxed)) {
-            rt_deque_take_abandon(&a->deque, b);
+            rt_deque_take_abandon(&a->deque, taking);
             return;
         }
-        if (rt_deque_take_end(&a->deque, b))
+        if (rt_deque_take_end(&a->deque, taking))
             out(it);
         maybe_pause(a, random);
         started(a, it);
@@ -302,7 +346,7 @@ static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
         }
         for (size_t n = dice / burst % (burst + 1); n > 0; n--) {
             if (dice % 3 == 0) {
-                item *it = rt_deque_take(&a.deque);
+                item *it = dice % 5 ? rt_deque_take(&a.deque) : rt_deque_take_oldest(&a.deque);
                 if (it) {
                     out(it);
                     claim(&a, it);
@@ -356,19 +400,40 @@ TEST(thieves_and_long_pauses)
     battle(4, (size_t)support_scale(200000), 8, 4);
 }
 
-int main(void)
+/* The same without membarrier. */
+static int fallback(void)
 {
-    SUPPORT_NO_CASES();
+    rt_membarrier_init();
+    CHECK(!rt_membarrier_works);
+    battle(3, (size_t)support_scale(300000), 3, 50);
+    battle(3, (size_t)support_scale(300000), 100, 1000);
+    return 0;
+}
+
+static const struct support_case cases[] = {{"fallback", fallback}};
+
+TEST(without_membarrier)
+{
+    static const char *const variables[] = {"ROUTINES_MEMBARRIER=0", NULL};
+    struct support_result result;
+    CASE_EXITS(&result, "fallback", variables, 0);
+}
+
+int main(int argc, char **argv)
+{
+    SUPPORT_CASES(cases);
+    rt_membarrier_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fill_level),
-        cmocka_unit_test(an_announcement_can_be_taken_back),
-        cmocka_unit_test(an_empty_deque_settles_for_nothing),
-        cmocka_unit_test(a_thief_between_beginning_and_end),
+        cmocka_unit_test(a_take_can_be_abandoned),
+        cmocka_unit_test(an_empty_deque_gives_nothing),
+        cmocka_unit_test(a_thief_in_the_midst_of_a_take),
         cmocka_unit_test(as_a_plain_model_has_it),
         cmocka_unit_test(one_thief_and_few_items),
         cmocka_unit_test(thieves_and_few_items),
         cmocka_unit_test(thieves_while_the_ring_grows),
         cmocka_unit_test(thieves_and_long_pauses),
+        cmocka_unit_test(without_membarrier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

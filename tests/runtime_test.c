@@ -709,6 +709,36 @@ TEST(wakeups_against_shutdown)
     }
 }
 
+/* The last one of a runtime waits for a routine of another: whoever ends there and wakes it must not
+ * touch the runtime once that may be over, shut down and freed. Nobody outside could wait for that. */
+static void *end_elsewhere(void *arg)
+{
+    if (arg != NULL)
+        routine_yield();
+    return NULL;
+}
+
+static void *join_elsewhere(void *arg)
+{
+    routine_runtime_t *elsewhere = arg;
+    CHECK_EQ(routine_join(support_go_on(elsewhere, end_elsewhere, NULL), NULL), 0);
+    CHECK_EQ(routine_join(support_go_on(elsewhere, end_elsewhere, elsewhere), NULL), 0);
+    return NULL;
+}
+
+TEST(woken_from_elsewhere_and_gone)
+{
+    routine_runtime_t *elsewhere = support_runtime(2);
+    for (long round = 0; round < support_scale(1000); round++) {
+        routine_runtime_t *runtime = support_runtime(1);
+        routine_t h = support_go_on(runtime, join_elsewhere, elsewhere);
+        CHECK_EQ(routine_runtime_shutdown(runtime, ROUTINE_SHUTDOWN_WAIT, ROUTINE_NEVER), 0);
+        CHECK_EQ(routine_runtime_free(runtime), 0);
+        CHECK_EQ(routine_join(h, NULL), 0);
+    }
+    support_runtime_end(elsewhere);
+}
+
 /* ---- what is left ---- */
 
 static void *use_a_stack(void *arg)
@@ -1024,6 +1054,10 @@ static void *churn_outside(void *arg)
 /* fork at every moment: nothing that another thread held at that instant stays held in the child. */
 TEST(forked_while_others_run)
 {
+    /* gcc 12's AddressSanitizer does not take its allocator's locks over a fork: a child that another thread's
+     * malloc was cut off in hangs at its first own (seen in GetFromAllocator). Not ours to test, then. */
+    if (SUPPORT_ASAN)
+        return;
     struct churn c = {0, 0};
     routine_t h[8];
     for (int i = 0; i < 8; i++)
@@ -1061,6 +1095,8 @@ static void *restart_the_default(void *arg)
 
 TEST(forked_while_the_default_runtime_starts_and_ends)
 {
+    if (SUPPORT_ASAN) /* as in forked_while_others_run */
+        return;
     struct churn c = {0, 0};
     pthread_t restarting = support_thread(restart_the_default, &c);
     for (int i = 0; i < (int)support_scale(200); i++) {
@@ -1142,11 +1178,12 @@ static int case_fork_inside(void)
 /* R13: in the child the forking stack alone is valid. */
 TEST(forked_inside_a_routine)
 {
+    if (SUPPORT_ASAN) /* as in forked_while_others_run */
+        return;
     static struct support_result r;
     for (int end = 0; end < ENDS; end++) {
         char variable[] = "END=0";
-        /* what only the threads know that are not in the child looks leaked to LeakSanitizer */
-        const char *const env[] = {variable, SUPPORT_ASAN ? "ASAN_OPTIONS=detect_leaks=0" : NULL, NULL};
+        const char *const env[] = {variable, NULL};
         variable[4] = (char)('0' + end);
         CASE_EXITS(&r, "fork_inside", env, 5);
         CASE_DOES_NOT_SAY(&r, "fork_inside", "check failed");
@@ -1214,6 +1251,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(joins_during_a_shutdown),
         cmocka_unit_test(spawns_against_shutdown),
         cmocka_unit_test(wakeups_against_shutdown),
+        cmocka_unit_test(woken_from_elsewhere_and_gone),
         cmocka_unit_test(nothing_is_left),
         cmocka_unit_test(the_default_runtime_has_a_second_life),
         cmocka_unit_test(the_first_go_of_several_threads),

@@ -607,6 +607,16 @@ TEST(churn_leaves_nothing_alive_and_no_memory)
     support_runtime_end(runtime);
 }
 
+/* Not fewer with a sanitizer: what it keeps for each stack (the call stack that it shows, the fake stack) must
+ * not grow with the routines that the stack has served. */
+TEST(a_stack_serves_many_routines)
+{
+    routine_runtime_t *one = support_runtime(1);
+    long rounds = 50000;
+    CHECK_EQ(routine_runtime_run(one, churn, &rounds, NULL), 0);
+    support_runtime_end(one);
+}
+
 struct branch {
     _Atomic int *leaves;
     int depth;
@@ -886,6 +896,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(turns_are_even),
         cmocka_unit_test(joining_in_the_wrong_order_does_not_grow_memory),
         cmocka_unit_test(churn_leaves_nothing_alive_and_no_memory),
+        cmocka_unit_test(a_stack_serves_many_routines),
         cmocka_unit_test(deep_trees),
         cmocka_unit_test(a_hundred_thousand_parked_and_woken_in_random_order),
         cmocka_unit_test(wanderers_keep_what_is_theirs),

@@ -40,6 +40,16 @@
 #include <valgrind/valgrind.h>
 #endif
 
+/* Memory that malloc'ed memory is reachable from. */
+RT_INLINE void rt_sanitize_roots(void *at, size_t size)
+{
+#ifdef RT_ASAN
+    __lsan_register_root_region(at, size);
+#endif
+    (void)at;
+    (void)size;
+}
+
 /* A stack [low, high) came into being: sets *fiber and *valgrind_id. */
 RT_INLINE void rt_sanitize_stack_new(char *low, char *high, void **fiber, uint32_t *valgrind_id)
 {

@@ -8,6 +8,7 @@
  */
 #include "block.h"
 
+#include "../context/sanitize.h"
 #include "../os/pages.h"
 
 #define SLAB_BLOCKS ((size_t)1 << 14) /* 2 MiB of address space, touched as it is carved */
@@ -35,6 +36,7 @@ static rt_block *carve(void)
         s = rt_pages_reserve(SLAB_BLOCKS * sizeof(rt_block), rt_pages_size());
         if (!s)
             return NULL;
+        rt_sanitize_roots(s, SLAB_BLOCKS * sizeof(rt_block));
         s->older = pool.slabs;
         s->carved = 1;
         pool.slabs = s;

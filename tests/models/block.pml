@@ -12,7 +12,7 @@
  *
  * Checked: an incarnation runs once, or ends once as cancelled; it is recycled once, after its execution, the use of its
  * handle and its entry are over, and by the end it has been; what changes the word finds the incarnation it
- * means; a handle is used by one party; nobody waits for ever.
+ * means; a finished one is not called unfinished; a handle is used by one party; nobody waits for ever.
  *
  * Mutations, each of which must be found:
  *   RELEASE_BLIND    the last use recycles although the entry still stands in a deque
@@ -22,6 +22,7 @@
  *   DETACH_TORN      a detach looks at the oneshot and then closes it
  *   NO_ID            a handle's claim does not compare the incarnation
  *   NO_CLAIMED       a handle's claim does not look for CLAIMED
+ *   BLANK_BACKWARDS  a block is blanked state first, then word
  *   SETTLE_IGNORED   a join by the short way recycles without asking whether it got the entry
  *
  * TWO_RUNTIMES: the workers belong to different ones, so that neither steals from the other, and a child is run in place only
@@ -59,7 +60,16 @@
 #define CELLS 4
 byte mem[CELLS];
 
-#define ROOM 8
+/* The order in which rt_block_blank clears them. */
+#ifdef BLANK_BACKWARDS
+#define FIRST  STATE
+#define SECOND WORD
+#else
+#define FIRST  WORD
+#define SECOND STATE
+#endif
+
+#define ROOM 10
 byte at[2 * ROOM], val[2 * ROOM], stores[2];
 
 byte list = 1;   /* 1 + the worker on whose free list the block is */
@@ -78,6 +88,7 @@ bool woken;      /* the waiter was readied */
 bool executed, executing, used, entry_out, recycled = true;
 bool closing; /* a detach is between its claim and its settlement */
 byte done;
+byte finished; /* bit by incarnation: its result is there */
 byte k_;
 
 inline commit_one(p)
@@ -168,8 +179,11 @@ inline recycle(p)
         assert(executed && used && entry_out && !recycled && !closing && !executing);
         recycled = true;
         done++;
-        assert(stores[p] < ROOM - 1); /* the store of rt_free_recycle */
-        at[p * ROOM + stores[p]] = WORD;
+        assert(stores[p] < ROOM - 2);
+        at[p * ROOM + stores[p]] = FIRST; /* the stores of rt_block_blank */
+        val[p * ROOM + stores[p]] = 0;
+        stores[p]++;
+        at[p * ROOM + stores[p]] = SECOND;
         val[p * ROOM + stores[p]] = 0;
         stores[p]++;
         list = 1 + p
@@ -184,6 +198,7 @@ inline recycle_outside()
         recycled = true;
         done++;
         mem[WORD] = 0;
+        mem[STATE] = EMPTY;
         list = 1
     }
 }
@@ -255,7 +270,8 @@ inline finish(p, w) /* run.c */
         drain(p);
         w = mem[STATE];
         assert(w != FULL);
-        mem[STATE] = FULL
+        mem[STATE] = FULL;
+        finished = finished | (1 << made)
     }
     if
     :: w == WAITED -> w = 0; woken = true /* rt_ready_block */
@@ -524,9 +540,7 @@ proctype worker(byte me)
             :: detached ->
                 store(me, STATE, CLOSED);
                 store(me, WORD, id << FLAGS | ENTRY | CLAIMED | DETACHED)
-            :: else ->
-                store(me, STATE, EMPTY);
-                store(me, WORD, id << FLAGS | ENTRY)
+            :: else -> store(me, WORD, id << FLAGS | ENTRY) /* the state is blank */
             fi;
             store(me, DEQUE, 1 + me);
             store(me, KNOWN, id)
@@ -577,6 +591,20 @@ proctype third()
                 :: else -> load(2, WORD, w)
                 fi
             od
+        :: true -> /* routine_is_finished: what was before is found so */
+            rc = finished >> id & 1;
+            load(2, WORD, w);
+            if
+            :: ID(w) == id && !(w & RELEASED) ->
+                load(2, STATE, w);
+                if
+                :: w != FULL ->
+                    load(2, WORD, w);
+                    assert(!rc || ID(w) != id || (w & RELEASED))
+                :: else
+                fi
+            :: else
+            fi
         :: true -> /* routine_join */
             claim_handle(2, id, CLAIMED, w, x, rc);
             if

@@ -27,7 +27,7 @@
  *   LIGHT_FALLBACK    it is not
  */
 #ifndef ITEMS
-#define ITEMS 3
+#define ITEMS 2
 #endif
 #ifndef STEALS
 #define STEALS 2 /* attempts of each thief */
@@ -341,6 +341,7 @@ proctype thief()
         :: mem[OWNER_IN] -> goto out
         fi;
 #endif
+again:
 #ifdef STEAL_BACKWARDS
         b = mem[BOTTOM];
         t = mem[TOP];
@@ -363,6 +364,10 @@ proctype thief()
             :: else
             fi
         :: else
+        fi;
+        if
+        :: won && tries < STEALS -> tries++; won = false; goto again /* it has not left (rt_deque_enter) */
+        :: true
         fi;
 out:
         thieves--;
