@@ -67,14 +67,15 @@ static int case_ordinary(void)
 
 static int case_large(void)
 {
-    return routine_join(go_with(&(routine_attr_t){.name = "large", .stack_size = 3 << 20}, dive_for_ever, NULL),
-                        NULL);
+    return routine_join(
+        go_with(&(routine_attr_t){.name = "large", .stack_size = 3 << 20}, dive_for_ever, NULL), NULL);
 }
 
 static int case_of_a_runtime(void)
 {
     routine_runtime_t *runtime = NULL;
-    CHECK_EQ(routine_runtime_new(&runtime, &(routine_runtime_config_t){.workers = 2, .stack_size = 200 << 10}), 0);
+    CHECK_EQ(
+        routine_runtime_new(&runtime, &(routine_runtime_config_t){.workers = 2, .stack_size = 200 << 10}), 0);
     return routine_runtime_run(runtime, dive_for_ever, NULL, NULL);
 }
 
@@ -223,7 +224,8 @@ static int case_sent(void)
 TEST(other_faults_kill_without_a_word)
 {
     static struct support_result r;
-    static const char *const names[] = {"null_pointer", "null_pointer_on_a_thread", "null_pointer_in_main", "sent"};
+    static const char *const names[] = {"null_pointer", "null_pointer_on_a_thread", "null_pointer_in_main",
+                                        "sent"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         CASE_DIES(&r, names[i], NULL, SIGSEGV);
         CASE_DOES_NOT_SAY(&r, names[i], "overflow");

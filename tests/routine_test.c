@@ -145,8 +145,8 @@ static void *use_stack(void *arg)
 
 TEST_EVERYWHERE(the_stack_asked_for_can_be_used)
 {
-    static const size_t sizes[] = {1,       20 << 10, 64 << 10,  100 << 10, 128 << 10, 129 << 10, 200 << 10,
-                                   256 << 10, 1 << 20,  64 << 20, 255 << 10, 0};
+    static const size_t sizes[] = {1,         20 << 10,  64 << 10, 100 << 10, 128 << 10, 129 << 10,
+                                   200 << 10, 256 << 10, 1 << 20,  64 << 20,  255 << 10, 0};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         const size_t promised = sizes[i] == 0 ? 128 << 10 : sizes[i] < 16 << 10 ? 16 << 10 : sizes[i];
         size_t use = promised - FRAMES;
@@ -920,8 +920,8 @@ static void *mixed_sizes(void *arg)
         use[i] = (sizes[i] == 0 ? 128 << 10 : sizes[i]) - FRAMES;
         h[i] = go_with(&(routine_attr_t){.stack_size = sizes[i]}, use_stack, &use[i]);
     }
-    routine_t deeper =
-        go_with(&(routine_attr_t){.stack_size = sizes[depth % COUNT_OF(sizes)]}, mixed_sizes, (void *)(depth - 1));
+    routine_t deeper = go_with(&(routine_attr_t){.stack_size = sizes[depth % COUNT_OF(sizes)]}, mixed_sizes,
+                               (void *)(depth - 1));
     CHECK_EQ(routine_join(deeper, NULL), 0);
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         CHECK_EQ(routine_join(h[i], NULL), 0);

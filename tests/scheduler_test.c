@@ -607,8 +607,8 @@ TEST(churn_leaves_nothing_alive_and_no_memory)
     support_runtime_end(runtime);
 }
 
-/* Not fewer with a sanitizer: what it keeps for each stack (the call stack that it shows, the fake stack) must
- * not grow with the routines that the stack has served. */
+/* Not fewer with a sanitizer: what it keeps for each stack (the call stack that it shows, the fake stack)
+ * must not grow with the routines that the stack has served. */
 TEST(a_stack_serves_many_routines)
 {
     routine_runtime_t *one = support_runtime(1);

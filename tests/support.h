@@ -121,7 +121,7 @@ static _Atomic int support_failures;
 
 /* Prints in one write, without stdio's locks; the first twenty failures only. */
 __attribute__((format(printf, 3, 4))) SUPPORT_UNUSED static void support_fail(const char *file, int line,
-                                                                             const char *format, ...)
+                                                                              const char *format, ...)
 {
     if (atomic_fetch_add(&support_failures, 1) >= 20)
         return;
@@ -373,7 +373,8 @@ SUPPORT_UNUSED static long support_resident(void)
     return resident * sysconf(_SC_PAGESIZE);
 }
 
-/* Entries of a directory under /proc/self, such as "task" or "fd" (there the one used to look is left out). */
+/* Entries of a directory under /proc/self, such as "task" or "fd" (there the one used to look is left out).
+ */
 SUPPORT_UNUSED static long support_entries(const char *path)
 {
     long count = 0;
@@ -543,7 +544,8 @@ SUPPORT_UNUSED static void support_run_case(struct support_result *result, const
     for (;;) {
         char surplus[512];
         const size_t room = sizeof result->text - 1 - have;
-        const ssize_t got = read(ends[0], room > 0 ? result->text + have : surplus, room > 0 ? room : sizeof surplus);
+        const ssize_t got =
+            read(ends[0], room > 0 ? result->text + have : surplus, room > 0 ? room : sizeof surplus);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)

@@ -173,26 +173,49 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     return 0;
 }
 
+/* The short way's claim: wins handle and start of a child that nothing has happened to yet. Its entry is
+ * taken out if that is easy: *entry_gone. False: lost, nothing changed. */
+RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, bool newest, bool *entry_gone)
+{
+    rt_deque_taking taking = {0};
+    uint64_t word = RT_WORD(id, RT_ENTRY);
+    if (newest)
+        taking = rt_deque_take_begin(&w->deque);
+    /* seq_cst: the barrier of D3. acquire and release as in claim_handle. ENTRY stays: *entry_gone tells */
+    const bool won = atomic_compare_exchange_strong_explicit(&r->word, &word, word | RT_STARTED | RT_CLAIMED,
+                                                             memory_order_seq_cst, memory_order_relaxed);
+    if (RT_UNLIKELY(!won)) {
+        if (newest) {
+            rt_deque_take_abandon(&w->deque, taking);
+            rt_notify(w); /* it was hidden for a moment */
+        }
+        return false;
+    }
+    if (newest) {
+        *entry_gone = rt_deque_take_end(&w->deque, taking);
+    } else {
+        *entry_gone = rt_deque_remove_oldest(&w->deque, r);
+        w->dead += !*entry_gone;
+    }
+    return true;
+}
+
 int routine_join(routine_t h, void **result)
 {
     rt_block *r = h.block;
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
-    /* The short way: a child whose entry is the newest on this worker's deque, and which has not been
-     * started. An empty deque shows an old entry, so its runtime is looked at too (R14). */
-    if (RT_UNLIKELY(!w) || RT_UNLIKELY(!rt_deque_is_newest(&w->deque, r)) ||
-        RT_UNLIKELY(rt_block_runtime(r) != w->runtime))
+    /* The short way: a child whose entry is the newest on this worker's deque, or the oldest (children joined
+     * in the order of their start). An empty deque shows an old entry, so its runtime is looked at too (R14).
+     */
+    if (RT_UNLIKELY(!w))
         return join_slow(h, result);
-    uint64_t word = RT_WORD(h.id, RT_ENTRY);
-    const rt_deque_taking taking = rt_deque_take_begin(&w->deque);
-    /* seq_cst: the barrier of D3. acquire and release as in claim_handle. ENTRY stays: the next line tells */
-    if (RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&r->word, &word, word | RT_STARTED | RT_CLAIMED,
-                                                             memory_order_seq_cst, memory_order_relaxed))) {
-        rt_deque_take_abandon(&w->deque, taking);
-        rt_notify(w); /* it was hidden for a moment */
+    const bool newest = rt_deque_is_newest(&w->deque, r);
+    bool entry_gone;
+    if (RT_UNLIKELY(!newest && !rt_deque_is_oldest(&w->deque, r)) ||
+        RT_UNLIKELY(rt_block_runtime(r) != w->runtime) ||
+        RT_UNLIKELY(!claim_fresh(w, r, h.id, newest, &entry_gone)))
         return join_slow(h, result);
-    }
-    const bool entry_gone = rt_deque_take_end(&w->deque, taking);
     rt_block *me = t->current;
     if (RT_UNLIKELY(!has_room(t, r))) {
         if (entry_gone) /* acq_rel: as every change of the word */

@@ -15,8 +15,8 @@
  *
  *  D1 push writes the slot, then releases bottom; a thief acquires bottom, so it
  *     sees the slot of every index below the bottom it read.
- *  D2 Nobody but the owner writes bottom; top only grows, by compare-and-swap, by
- *     one: an index is handed to one thief at most.
+ *  D2 Nobody but the owner writes bottom; top only grows, by one, by compare-and-swap (or by the owner
+ *     alone, D6): an index is handed to one thief at most.
  *  D3 take announces: it lowers bottom to b, then reads top. steal reads top, then
  *     bottom. All four are seq_cst, so of a take and a steal of the same index b at
  *     least one sees the other: the thief that read top = b after somebody's
@@ -181,6 +181,34 @@ RT_INLINE bool rt_deque_take_end(rt_deque *d, rt_deque_taking taking)
     }
     atomic_store_explicit(&d->owner_in, 0, memory_order_release); /* D6 */
     return true;
+}
+
+/* Owner: is `item` the oldest one? A hint. */
+RT_INLINE bool rt_deque_is_oldest(const rt_deque *d, const void *item)
+{
+    const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);      /* a hint */
+    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
+    return atomic_load_explicit(&ring->slots[t & ring->mask], memory_order_relaxed) == item;
+}
+
+/* Owner: takes `item` out if it is the oldest one and no thief is near (D6: then top is the owner's to
+ * change). */
+RT_INLINE bool rt_deque_remove_oldest(rt_deque *d, const void *item)
+{
+    bool removed = false;
+    atomic_store_explicit(&d->owner_in, 1, memory_order_relaxed); /* D6 */
+    rt_membarrier_light();
+    if (RT_LIKELY(atomic_load_explicit(&d->thieves, memory_order_acquire) ==
+                  0)) { /* D6; pairs with steal's end */
+        const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed); /* nobody changes it now */
+        removed = t < atomic_load_explicit(&d->bottom, memory_order_relaxed) &&
+                  rt_deque_is_oldest(d, item); /* own */
+        if (removed)
+            atomic_store_explicit(&d->top, t + 1,
+                                  memory_order_release); /* seen by thieves behind their barrier */
+    }
+    atomic_store_explicit(&d->owner_in, 0, memory_order_release); /* D6 */
+    return removed;
 }
 
 #endif

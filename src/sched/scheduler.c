@@ -31,6 +31,8 @@
 #define STACK_IDLE       16 /* those that it keeps when it goes to sleep */
 #define SHARED_BATCH     32
 #define STEAL_BATCH      32
+#define WORTH_STEALING   1000 /* ns, the switches there and back included */
+#define POOR_MOST        4
 #define SAMPLE           64
 #define STEAL_TOMBSTONES 1024
 #define LONE_LOOKS       24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
@@ -849,6 +851,22 @@ static void check_drained(rt_runtime *rt)
 
 /* Nothing is in the own queues: finds something elsewhere, or sleeps until there is. NULL: the runtime stops.
  */
+/* Taking what runs for less than a microsecond costs its owner more than it saves. A thief whose last catch
+ * was such a one rests before it looks again, longer each time; it stays a searcher meanwhile, so that nobody
+ * is woken to do the same. */
+static void rest_if_poor(rt_worker *w)
+{
+    if (w->stolen_at != 0) {
+        if (rt_clock_now() - w->stolen_at > WORTH_STEALING)
+            w->poor = 0;
+        else if (w->poor < POOR_MOST)
+            w->poor++;
+        w->stolen_at = 0;
+    }
+    if (w->poor > 0)
+        rt_clock_nap(NAP_FIRST << (w->poor - 1));
+}
+
 static rt_block *find_work(rt_worker *w)
 {
     rt_runtime *rt = w->runtime;
@@ -857,10 +875,15 @@ static rt_block *find_work(rt_worker *w)
     uint64_t seen = 0;
     rt_block *r = NULL;
     rt_idle_search(&rt->idle);
+    rest_if_poor(w);
     while (!stopping(rt)) {
         bool lone;
-        if ((r = pick(w)) != NULL || (r = steal_round(w, &lone)) != NULL)
+        if ((r = pick(w)) != NULL)
             break;
+        if ((r = steal_round(w, &lone)) != NULL) {
+            w->stolen_at = rt_clock_now();
+            break;
+        }
         /* While others are busy with what they have, it would be there and gone at each look: rest a little.
          */
         const uint64_t done = progress_of_all(rt);
@@ -880,6 +903,7 @@ static rt_block *find_work(rt_worker *w)
         rt_idle_sleep(&w->sleeper);
         rt_counter_add(&w->counts.wakeups, 1);
         nap = NAP_FIRST;
+        w->poor = 0;
     }
     rt_idle_found(&rt->idle);
     atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above */
