@@ -252,14 +252,44 @@ proctype owner()
                 fi
             :: else -> take_abandon()
             fi
-        :: else -> /* the slow way: started by its handle, the entry stays behind */
+        :: else -> /* started by its handle; the entry is taken out if it is the oldest, or stays behind */
             d_step {
                 drain();
+                won = mem[WORD(item)] == UNSTARTED;
                 if
-                :: mem[WORD(item)] == UNSTARTED -> mem[WORD(item)] = STARTED; start(item)
+                :: won -> mem[WORD(item)] = STARTED; start(item)
                 :: else
                 fi
             }
+            if
+            :: won -> /* rt_deque_remove_oldest */
+                store(OWNER_IN, 1);
+#if defined(FALLBACK) && !defined(LIGHT_FALLBACK)
+                d_step { drain(); skip }
+#endif
+#ifdef REMOVE_BLIND
+                alone = true;
+#else
+                alone = thieves == 0;
+#endif
+                if
+                :: alone ->
+                    load(TOP, t);
+                    load(BOTTOM, b);
+                    if
+                    :: t < b ->
+                        load(SLOT(t), w);
+                        if
+                        :: w == item -> store(TOP, t + 1); take_out(item)
+                        :: else
+                        fi
+                    :: else
+                    fi
+                :: else
+                fi;
+                store(OWNER_IN, 0)
+            :: else
+            fi
         fi;
         b = 0; t = 0; w = 0; item = 0; won = false
     :: pushed > 0 -> /* rt_deque_take; when all is done until it says that nothing is left */

@@ -27,6 +27,7 @@ deque fails NO_CAS_LAST
 deque fails STEAL_BACKWARDS
 deque fails CLAIM_NO_CAS
 deque fails SLOT_LATE
+deque fails REMOVE_BLIND
 ready holds
 ready holds FALLBACK
 ready fails NO_HEAVY
