@@ -38,6 +38,22 @@ static bool take_newest(rt_deque *d, void *item)
     return rt_deque_take_end(d, b);
 }
 
+/* Out of its place in the queue; not that of another, and not while a thief is in. */
+static size_t remove_oldest(rt_deque *d, void *oldest, void *other, bool thief)
+{
+    CHECK(rt_deque_is_oldest(d, oldest));
+    CHECK(!rt_deque_is_oldest(d, other));
+    CHECK(!rt_deque_remove_oldest(d, other));
+    if (!thief) {
+        CHECK(rt_deque_remove_oldest(d, oldest));
+    } else {
+        CHECK(!rt_deque_remove_oldest(d, oldest));
+        CHECK(rt_deque_take_oldest(d) == oldest);
+    }
+    CHECK(!rt_deque_remove_oldest(d, oldest));
+    return 1;
+}
+
 /* rt_deque_steal by a thief that stays in, if one is (`thief`) */
 static void *steal(rt_deque *d, bool thief)
 {
@@ -70,6 +86,8 @@ static void fill_and_empty(size_t n, size_t shift, int how, bool thief)
             CHECK(rt_deque_take(&d) == item_of(--newest));
         else if (how == 4)
             CHECK(rt_deque_take_oldest(&d) == item_of(oldest++));
+        else if (how == 5)
+            oldest += remove_oldest(&d, item_of(oldest), item_of(newest), thief);
         else if (how == 1 || (how == 3 && newest % 3 == 1))
             CHECK(steal(&d, thief) == item_of(oldest++));
         else
@@ -89,7 +107,7 @@ static void fill_and_empty(size_t n, size_t shift, int how, bool thief)
 TEST(every_fill_level)
 {
     static const size_t shifts[] = {0, 1, 100, CAPACITY - 1, CAPACITY, CAPACITY + 1};
-    for (int how = 0; how < 10; how++) {
+    for (int how = 0; how < 12; how++) {
         for (size_t n = 0; n < 8; n++)
             fill_and_empty(n, n, how / 2, how % 2);
         for (size_t k = 0; k < COUNT_OF(shifts); k++)
@@ -233,14 +251,28 @@ typedef struct {
     uint64_t written; /* plain: what the spawner wrote is to be seen by who starts it */
 } item;
 
+/* Lines that everybody writes: the owner's stores wait behind these in its store buffer, and what is missing
+ * between them and a load comes to light. */
+typedef struct {
+    RT_ALIGNED _Atomic uint32_t line;
+} traffic;
+
 typedef struct {
     rt_deque deque;
+    traffic lines[16];
     item *items;
     size_t count;
+    bool stay;      /* thieves never leave, and hammer: the owner always has D3 and D4 to go by */
     unsigned pause; /* one in so many steps is followed by a pause */
     _Atomic bool over;
     _Atomic uint64_t stolen;
 } arena;
+
+static void write_lines(arena *a)
+{
+    for (size_t i = 0; i < COUNT_OF(a->lines); i++)
+        atomic_store_explicit(&a->lines[i].line, 1, memory_order_relaxed);
+}
 
 static void maybe_pause(const arena *a, uint64_t *random)
 {
@@ -278,9 +310,14 @@ static void *thief(void *arg)
 {
     arena *a = arg;
     uint64_t random = (uintptr_t)&random | 1, stolen = 0;
+    while (a->stay && !rt_deque_enter(&a->deque))
+        continue;
     while (!atomic_load_explicit(&a->over, memory_order_relaxed)) {
         item *it = NULL;
-        if (support_random(&random) >> 16 & 1) {
+        write_lines(a);
+        if (a->stay) {
+            it = rt_deque_take_oldest(&a->deque);
+        } else if (support_random(&random) >> 16 & 1) {
             it = rt_deque_steal(&a->deque);
         } else if (rt_deque_enter(&a->deque)) {
             /* it stays for a few, and dawdles */
@@ -300,8 +337,11 @@ static void *thief(void *arg)
             claim(a, it);
             stolen++;
         }
-        maybe_pause(a, &random);
+        if (!a->stay)
+            maybe_pause(a, &random);
     }
+    if (a->stay)
+        rt_deque_leave(&a->deque);
     atomic_fetch_add(&a->stolen, stolen);
     return NULL;
 }
@@ -321,15 +361,21 @@ static void join(arena *a, item *it, uint64_t *random)
             out(it);
         maybe_pause(a, random);
         started(a, it);
+    } else if (rt_deque_is_oldest(&a->deque, it) &&
+               atomic_compare_exchange_strong_explicit(&it->word, &word, STARTED, memory_order_seq_cst,
+                                                       memory_order_relaxed)) {
+        if (rt_deque_remove_oldest(&a->deque, it))
+            out(it);
+        started(a, it);
     } else {
         claim(a, it);
     }
 }
 
 /* burst: how many items are pushed in a row, at most. */
-static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
+static void battle_with(bool stay, size_t thieves, size_t count, size_t burst, unsigned pause)
 {
-    arena a = {.count = count, .pause = pause, .items = calloc(count, sizeof(item))};
+    arena a = {.stay = stay, .count = count, .pause = pause, .items = calloc(count, sizeof(item))};
     pthread_t threads[8];
     uint64_t random = 88172645463325252u;
     CHECK(a.items != NULL && rt_deque_init(&a.deque));
@@ -345,6 +391,7 @@ static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
             maybe_pause(&a, &random);
         }
         for (size_t n = dice / burst % (burst + 1); n > 0; n--) {
+            write_lines(&a);
             if (dice % 3 == 0) {
                 item *it = dice % 5 ? rt_deque_take(&a.deque) : rt_deque_take_oldest(&a.deque);
                 if (it) {
@@ -354,7 +401,8 @@ static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
             } else {
                 /* of the newest ones, most often the very newest */
                 const size_t back = (support_random(&random) >> 16) % 4 == 0 ? n : 1;
-                join(&a, &a.items[made - (back > made ? made : back)], &random);
+                item *it = (support_random(&random) >> 16) % 4 == 0 ? rt_deque_peek(&a.deque) : NULL;
+                join(&a, it ? it : &a.items[made - (back > made ? made : back)], &random);
             }
             maybe_pause(&a, &random);
         }
@@ -377,6 +425,17 @@ static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
     CHECK_EQ(rt_deque_size(&a.deque), 0);
     rt_deque_destroy(&a.deque);
     free(a.items);
+}
+
+static void battle(size_t thieves, size_t count, size_t burst, unsigned pause)
+{
+    battle_with(false, thieves, count, burst, pause);
+}
+
+TEST(a_thief_that_stays)
+{
+    battle_with(true, 1, (size_t)support_scale(2000000), 1, 1u << 30);
+    battle_with(true, 1, (size_t)support_scale(500000), 3, 200);
 }
 
 TEST(one_thief_and_few_items)
@@ -429,6 +488,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_empty_deque_gives_nothing),
         cmocka_unit_test(a_thief_in_the_midst_of_a_take),
         cmocka_unit_test(as_a_plain_model_has_it),
+        cmocka_unit_test(a_thief_that_stays),
         cmocka_unit_test(one_thief_and_few_items),
         cmocka_unit_test(thieves_and_few_items),
         cmocka_unit_test(thieves_while_the_ring_grows),

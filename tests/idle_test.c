@@ -151,6 +151,160 @@ TEST(what_a_push_is_to_look_at)
     CHECK_EQ(rt_idle_anybody(&idle), !rt_membarrier_works);
 }
 
+static void *withdraw(void *arg)
+{
+    struct napper *n = arg;
+    rt_idle_withdraw(n->idle, &n->sleeper);
+    n->woken = true;
+    return NULL;
+}
+
+/* A waker has taken it off the list and is interrupted before it gives the permit: who comes back by itself
+ * waits for that, or the permit would end its next rest. */
+TEST(a_permit_under_way)
+{
+    rt_idle idle = {0};
+    struct napper n = {.idle = &idle};
+    rt_idle_search(&idle);
+    rt_idle_announce(&idle, &n.sleeper);
+    idle.sleepers = NULL; /* list_remove */
+    n.sleeper.link = NULL;
+    atomic_fetch_add(&idle.state, RT_IDLE_SEARCHING - RT_IDLE_SLEEPING);
+    const pthread_t thread = support_thread(withdraw, &n);
+    usleep(20000);
+    CHECK(pthread_tryjoin_np(thread, NULL) == EBUSY);
+    atomic_store(&n.sleeper.permit, 1); /* give_permit */
+    rt_futex_wake(&n.sleeper.permit, 1);
+    pthread_join(thread, NULL);
+    CHECK(n.woken);
+    CHECK_STATE(&idle, 1, 0, 0);
+}
+
+/* Two who meet before each round, and leave at nearly the same time. */
+static void meet(_Atomic uint32_t *mine, _Atomic uint32_t *other, uint32_t round)
+{
+    atomic_store_explicit(mine, round + 1, memory_order_release);
+    for (int spins = 0; atomic_load_explicit(other, memory_order_acquire) <= round; spins++)
+        if (spins > 1000)
+            sched_yield();
+}
+
+static void stagger(uint64_t *random, uint64_t most)
+{
+    for (uint64_t n = (support_random(random) >> 16) % most; n > 0; n--)
+        __asm__ volatile("" ::: "memory");
+}
+
+struct duel {
+    rt_idle idle;
+    rt_sleeper sleepers[3];
+    RT_ALIGNED _Atomic uint32_t at[2];
+    uint32_t rounds;
+    struct {
+        RT_ALIGNED _Atomic uint32_t work;
+        bool left_to_a_searcher;
+    } cells[1024];
+    /* lines that the other wrote last: a store behind stores to these stays in the buffer for a while */
+    struct {
+        RT_ALIGNED _Atomic uint32_t line;
+    } traffic[24];
+};
+
+static void write_lines(struct duel *d, uint32_t value)
+{
+    for (size_t i = 0; i < COUNT_OF(d->traffic); i++)
+        atomic_store_explicit(&d->traffic[i].line, value, memory_order_relaxed);
+}
+
+static void *pusher(void *arg)
+{
+    struct duel *d = arg;
+    uint64_t random = 5;
+    for (uint32_t i = 0; i < d->rounds; i++) {
+        meet(&d->at[0], &d->at[1], 2 * i);
+        stagger(&random, 1500);
+        write_lines(d, 1);
+        atomic_store_explicit(&d->cells[i % 1024].work, 1, memory_order_release);
+        const bool anybody = rt_idle_anybody(&d->idle);
+        rt_membarrier_light(); /* rt_idle_wake's; where it costs anything, anybody is true */
+        d->cells[i % 1024].left_to_a_searcher =
+            !anybody || RT_IDLE_SEARCHERS(atomic_load_explicit(&d->idle.state, memory_order_relaxed)) != 0;
+        meet(&d->at[0], &d->at[1], 2 * i + 1);
+    }
+    return NULL;
+}
+
+/* I4: a push that leaves its work to a searcher is seen by that searcher's last look. */
+static void push_against_last_look(uint32_t rounds)
+{
+    struct duel *d = aligned_alloc(RT_CACHE_LINE, sizeof *d);
+    uint64_t random = 6;
+    uint32_t seen = 0, left = 0;
+    if (d == NULL)
+        abort();
+    memset((void *)d, 0, sizeof *d);
+    rt_idle_init(&d->idle);
+    d->rounds = rounds;
+    const pthread_t thread = support_thread(pusher, d);
+    rt_idle_search(&d->idle);
+    for (uint32_t i = 0; i < rounds; i++) {
+        atomic_store_explicit(&d->cells[i % 1024].work, 0, memory_order_relaxed);
+        write_lines(d, 0);
+        meet(&d->at[1], &d->at[0], 2 * i);
+        stagger(&random, 1500);
+        rt_idle_announce(&d->idle, &d->sleepers[0]);
+        const bool found = atomic_load_explicit(&d->cells[i % 1024].work, memory_order_relaxed) != 0;
+        meet(&d->at[1], &d->at[0], 2 * i + 1);
+        CHECK(found || !d->cells[i % 1024].left_to_a_searcher);
+        seen += found;
+        left += d->cells[i % 1024].left_to_a_searcher;
+        rt_idle_withdraw(&d->idle, &d->sleepers[0]);
+    }
+    pthread_join(thread, NULL);
+    CHECK(seen > 0 && left > 0);
+    free(d);
+}
+
+TEST(a_push_against_the_last_look)
+{
+    push_against_last_look((uint32_t)support_scale(100000));
+}
+
+static void *waker(void *arg)
+{
+    struct duel *d = arg;
+    for (uint32_t i = 0; i < d->rounds; i++) {
+        meet(&d->at[0], &d->at[1], 2 * i);
+        rt_idle_wake(&d->idle, false);
+        meet(&d->at[0], &d->at[1], 2 * i + 1);
+    }
+    return NULL;
+}
+
+TEST(two_pushes_wake_one)
+{
+    struct duel *d = aligned_alloc(RT_CACHE_LINE, sizeof *d);
+    if (d == NULL)
+        abort();
+    memset((void *)d, 0, sizeof *d);
+    d->rounds = (uint32_t)support_scale(100000);
+    const pthread_t thread = support_thread(waker, d);
+    for (size_t i = 0; i < 3; i++)
+        rt_idle_search(&d->idle);
+    for (uint32_t i = 0; i < d->rounds; i++) {
+        for (size_t k = 0; k < 3; k++)
+            rt_idle_announce(&d->idle, &d->sleepers[k]);
+        meet(&d->at[1], &d->at[0], 2 * i);
+        rt_idle_wake(&d->idle, false);
+        meet(&d->at[1], &d->at[0], 2 * i + 1);
+        CHECK_STATE(&d->idle, 1, 0, 2);
+        for (size_t k = 0; k < 3; k++)
+            rt_idle_withdraw(&d->idle, &d->sleepers[k]);
+    }
+    pthread_join(thread, NULL);
+    free(d);
+}
+
 /* ---- together ---- */
 
 enum { WORKERS = 3 };
@@ -469,6 +623,7 @@ static int fallback(void)
     CHECK(!rt_membarrier_works);
     day(support_scale(10000));
     what_a_push_is_to_look_at_body();
+    push_against_last_look((uint32_t)support_scale(50000));
     return 0;
 }
 
@@ -491,6 +646,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_nap),
         cmocka_unit_test(a_lone_item_is_left_to_a_napper),
         cmocka_unit_test(what_a_push_is_to_look_at),
+        cmocka_unit_test(a_permit_under_way),
+        cmocka_unit_test(a_push_against_the_last_look),
+        cmocka_unit_test(two_pushes_wake_one),
         cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(nor_without_membarrier),
     };
