@@ -114,8 +114,8 @@ if [[ -n $cc && -n $objdump ]] && "$objdump" --version | grep -q '^GNU objdump' 
         __attribute__((noinline)) int rt_error(void) { return errno; }
         '
     archive tls-right <<<"$switching int rt_a(void) { wait(); return rt_error(); }
-        int rt_b(void) { return (int)pthread_self() + errno; }
-        void *thread_main(void *a) { wait(); return (char *)a + pthread_self(); }"
+        int rt_b(void) { return (int)(long)pthread_self() + errno; }
+        void *thread_main(void *a) { wait(); return (char *)a + (long)pthread_self(); }"
     expect 0 'none keeps' "$here/tls_check.sh" tls-right.a "$objdump"
     archive tls-errno <<<"$switching int rt_a(void) { errno = 1; wait(); return errno; }"
     expect 1 'rt_a uses __errno_location' "$here/tls_check.sh" tls-errno.a "$objdump"

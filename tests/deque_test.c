@@ -159,6 +159,7 @@ static void take_from_an_empty_one(bool thief)
         CHECK_EQ(rt_deque_size(&d), 0);
         push(&d, item_of(n));
         CHECK(n % 2 ? steal(&d, thief) == item_of(n) : take_newest(&d, item_of(n)));
+        CHECK(!rt_deque_remove_oldest(&d, item_of(n))); /* though it may show it still */
         CHECK(!rt_deque_take_end(&d, rt_deque_take_begin(&d)));
         CHECK_EQ(rt_deque_size(&d), 0);
     }

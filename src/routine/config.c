@@ -42,14 +42,14 @@ static bool parse(const char *text, bool suffix, uint64_t most, uint64_t *n)
 }
 
 /* True from the second time on. */
-static bool complained(_Atomic bool *before)
+static bool complained(_Atomic uint32_t *before)
 {
-    return atomic_exchange_explicit(before, true, memory_order_relaxed); /* nothing goes with it */
+    return atomic_exchange_explicit(before, 1, memory_order_relaxed) != 0; /* nothing goes with it */
 }
 
 size_t rt_config_workers(void)
 {
-    static _Atomic bool before;
+    static _Atomic uint32_t before;
     const char *text = getenv("ROUTINES_WORKERS");
     uint64_t n = 0;
     if (!text || !*text)
@@ -64,7 +64,7 @@ size_t rt_config_workers(void)
 
 size_t rt_config_stack_size(void)
 {
-    static _Atomic bool before;
+    static _Atomic uint32_t before;
     const char *text = getenv("ROUTINES_STACK_SIZE");
     uint64_t n = 0;
     if (!text || !*text)

@@ -29,6 +29,8 @@ bool rt_deque_init(rt_deque *d)
     atomic_init(&d->top, 1);
     atomic_init(&d->bottom, 1);
     atomic_init(&d->ring, ring);
+    atomic_init(&d->thieves, 0);
+    atomic_init(&d->owner_in, 0);
     d->top_seen = 1;
     return true;
 }
