@@ -6,10 +6,12 @@
 #ifndef ROUTINES_H
 #define ROUTINES_H
 
+#include "routines/chan.h"
 #include "routines/oneshot.h"
 #include "routines/routine.h"
 #include "routines/runtime.h"
 #include "routines/stats.h"
+#include "routines/sync.h"
 #include "routines/time.h"
 
 #endif

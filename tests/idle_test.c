@@ -53,7 +53,7 @@ TEST(one_searcher_is_woken_at_a_time)
     }
     CHECK(has_permit(&s[2])); /* the last to rest */
     CHECK(!has_permit(&s[0]) && !has_permit(&s[1]));
-    rt_idle_sleep(&s[2]);
+    rt_idle_sleep(&idle, &s[2], INT64_MAX);
 
     rt_idle_found(&idle); /* I5: it was the last searcher, and wakes another */
     CHECK_STATE(&idle, 1, 0, 1);
@@ -461,7 +461,7 @@ static bool find_work(desk *d)
             continue;
         }
         add_one(&d->sleeps);
-        rt_idle_sleep(&d->sleeper);
+        rt_idle_sleep(&o->idle, &d->sleeper, INT64_MAX);
         add_one(&d->wakeups);
         nap = NAP_FIRST;
     }

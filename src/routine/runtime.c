@@ -49,10 +49,12 @@ static void fork_prepare(void)
     rt_lock_acquire(&registry.lock);
     rt_local_fork_lock();
     rt_block_fork_lock();
+    rt_seat_fork_lock();
 }
 
 static void fork_parent(void)
 {
+    rt_seat_fork_unlock();
     rt_block_fork_unlock();
     rt_local_fork_unlock();
     rt_lock_release(&registry.lock);
@@ -64,6 +66,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     fork_parent();
+    rt_seat_fork_child();
     rt_membarrier_init();
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
@@ -71,6 +74,7 @@ static void fork_child(void)
     if (t->worker) {
         pthread_sigmask(SIG_SETMASK, &t->runtime->signals, NULL); /* it is a plain thread now */
         t->worker = NULL;
+        t->seat = &rt_no_seat;
         t->forked = true;
         rt_block *stand_in = rt_block_get();
         if (!stand_in)
@@ -140,6 +144,7 @@ static size_t start_threads(rt_runtime *rt, const routine_runtime_config_t *conf
     while (started < rt->worker_count) {
         rt_thread *t = &rt->threads[started];
         t->worker = &rt->workers[started];
+        t->seat = t->worker->seat;
         t->runtime = rt;
         char name[40];
         snprintf(name, sizeof name, "%s-%zu", rt->name, started);
@@ -160,10 +165,16 @@ uint32_t rt_runtime_stack_pages(size_t wish)
     return (uint32_t)(rt_round_up(wish < least ? least : wish, RT_STACK_UNIT) / RT_STACK_UNIT);
 }
 
+static void worker_end(rt_worker *w)
+{
+    rt_deque_destroy(&w->deque);
+    rt_seat_put(w->seat);
+}
+
 static void dispose(rt_runtime *rt)
 {
     for (size_t i = 0; rt->workers && i < rt->worker_count; i++)
-        rt_deque_destroy(&rt->workers[i].deque);
+        worker_end(&rt->workers[i]);
     free(rt->workers);
     free(rt->threads);
     free(rt);
@@ -191,10 +202,14 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     }
     for (; rt->worker_count < workers; rt->worker_count++) {
         rt_worker *w = &rt->workers[rt->worker_count];
-        if (!rt_deque_init(&w->deque)) {
+        w->seat = rt_seat_get();
+        if (!w->seat || !rt_deque_init(&w->deque)) {
+            if (w->seat)
+                rt_seat_put(w->seat);
             dispose(rt);
             return NULL;
         }
+        rt_timers_init(&w->timers);
         w->runtime = rt;
         w->index = rt->worker_count;
         w->random = UINT64_C(0x9e3779b97f4a7c15) * (rt->worker_count + 1);
@@ -240,7 +255,7 @@ int routine_runtime_new(routine_runtime_t **runtime, const routine_runtime_confi
     int error;
     const size_t started = start_threads(rt, config, &error);
     for (size_t i = started; i < rt->worker_count; i++)
-        rt_deque_destroy(&rt->workers[i].deque);
+        worker_end(&rt->workers[i]);
     rt->worker_count = rt->thread_count = started;
     if (started == 0) {
         dispose(rt);

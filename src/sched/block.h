@@ -107,6 +107,7 @@ struct rt_block {
     void *mark;       /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
     _Atomic(rt_extra *) extra; /* written by its owner, released; null: none */
+    _Atomic uint64_t wait;     /* the wait that several can end, by whom it was won (wait.h) */
     _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */
 };
 

@@ -4,6 +4,8 @@
  */
 #include "idle.h"
 
+#include <errno.h>
+
 #include "../os/clock.h"
 
 /* Under lock. seq_cst: one order of all changes of state, seen by I1 by way of its barrier */
@@ -35,6 +37,10 @@ static void list_remove(rt_idle *idle, rt_sleeper *s)
     if (s->next)
         s->next->link = s->link;
     s->link = NULL;
+    if (idle->keeper == s) {
+        idle->keeper = NULL;
+        atomic_store_explicit(&idle->cover, INT64_MAX, memory_order_relaxed); /* I6 */
+    }
     change(idle, s->kind, RT_IDLE_SEARCHING);
 }
 
@@ -59,6 +65,7 @@ static bool permitted(rt_sleeper *me)
 void rt_idle_init(rt_idle *idle)
 {
     atomic_store_explicit(&idle->state, rt_membarrier_works ? 0 : RT_IDLE_FENCE, memory_order_relaxed);
+    atomic_store_explicit(&idle->cover, INT64_MAX, memory_order_relaxed); /* nobody else is there yet */
 }
 
 void rt_idle_wake(rt_idle *idle, bool lone)
@@ -96,6 +103,12 @@ void rt_idle_found(rt_idle *idle)
         rt_idle_wake(idle, false); /* I5 */
 }
 
+static void await_permit(rt_sleeper *me)
+{
+    while (!permitted(me))
+        rt_futex_wait(&me->permit, 0, INT64_MAX);
+}
+
 /* Off the list again, by itself or because a waker took it off. True: woken. */
 static bool come_back(rt_idle *idle, rt_sleeper *me)
 {
@@ -105,7 +118,7 @@ static bool come_back(rt_idle *idle, rt_sleeper *me)
         list_remove(idle, me);
     rt_lock_release(&idle->lock);
     if (woken)
-        rt_idle_sleep(me); /* the permit has come, or is about to: it must not meet the next rest */
+        await_permit(me); /* the permit has come, or is about to: it must not meet the next rest */
     return woken;
 }
 
@@ -133,10 +146,36 @@ void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me)
     come_back(idle, me);
 }
 
-void rt_idle_sleep(rt_sleeper *me)
+int64_t rt_idle_cover(rt_idle *idle, rt_sleeper *me, int64_t next)
+{
+    int64_t until = INT64_MAX;
+    rt_lock_acquire(&idle->lock);
+    /* relaxed: written under the lock; read by rt_idle_alarm, I6 */
+    if (me->link && next < atomic_load_explicit(&idle->cover, memory_order_relaxed)) {
+        idle->keeper = me;
+        atomic_store_explicit(&idle->cover, next, memory_order_relaxed);
+        until = next;
+    }
+    rt_lock_release(&idle->lock);
+    return until;
+}
+
+void rt_idle_sleep(rt_idle *idle, rt_sleeper *me, int64_t until)
 {
     while (!permitted(me))
-        rt_futex_wait(&me->permit, 0, INT64_MAX);
+        if (rt_futex_wait(&me->permit, 0, until) == -ETIMEDOUT) {
+            come_back(idle, me);
+            return;
+        }
+}
+
+void rt_idle_alarm(rt_idle *idle, int64_t when)
+{
+    rt_membarrier_light(); /* I6 */
+    /* relaxed: ordered by the barrier */
+    if (when < atomic_load_explicit(&idle->cover, memory_order_relaxed) &&
+        RT_IDLE_SLEEPERS(atomic_load_explicit(&idle->state, memory_order_relaxed)) != 0)
+        rt_idle_wake(idle, false);
 }
 
 void rt_idle_wake_all(rt_idle *idle)

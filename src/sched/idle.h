@@ -19,9 +19,16 @@
  *  I4 By the barriers, of a push and a worker going to sleep at least one sees the other:
  *     the push finds it in state, or I3's last look finds the work. A push that left
  *     it to a searcher (I1) read a state from before that searcher's I3, so the searcher's last
- *     look comes after the push. A push that left it to a napper likewise: a napper only ever goes back to
- * searching. I5 A searcher that finds work stops searching before it runs it; the last one to stop wakes
+ *     look comes after the push. A push that left it to a napper likewise: a napper only ever goes back
+ *     to searching.
+ *  I5 A searcher that finds work stops searching before it runs it; the last one to stop wakes
  * another, who finds what pushes left to the first.
+ *
+ *  I6 Timers. A worker that is about to sleep looks, in its last look (I3), for the earliest time, and if no
+ * sleeper will be awake by then (`cover`), sleeps no longer than that. Whoever adds a timer does: publish it,
+ * light barrier, read cover; if that is later, it wakes a sleeper, who looks again. As in I4 one sees the
+ * other. A cover ends with its sleeper's rest; if that one finds work, it wakes another (I5), who covers
+ * then: while anybody sleeps, and nobody searches, some sleeper will be awake when the next timer passes.
  *
  * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
  * list first, so it is woken once.
@@ -42,7 +49,9 @@ typedef struct rt_sleeper {
 typedef struct {
     RT_ALIGNED _Atomic uint64_t state;
     rt_lock_t lock;
-    rt_sleeper *sleepers; /* under lock: the last to rest is the first to be woken, its caches are warm */
+    rt_sleeper *sleepers;  /* under lock: the last to rest is the first to be woken, its caches are warm */
+    rt_sleeper *keeper;    /* under lock: the sleeper that gives the cover; null: none */
+    _Atomic int64_t cover; /* I6: when it will be awake; INT64_MAX: none. Written under lock */
 } rt_idle;
 
 /* Units and fields of state. */
@@ -88,8 +97,14 @@ void rt_idle_announce(rt_idle *idle, rt_sleeper *me);
 /* I3, the last look found something: the caller is searching again. */
 void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me);
 
-/* Sleeps until woken; the caller is searching then. */
-void rt_idle_sleep(rt_sleeper *me);
+/* I6: who has announced, and has seen `next` as the earliest time, will sleep until what is returned. */
+int64_t rt_idle_cover(rt_idle *idle, rt_sleeper *me, int64_t next);
+
+/* Sleeps until woken, or until that time; the caller is searching then. */
+void rt_idle_sleep(rt_idle *idle, rt_sleeper *me, int64_t until);
+
+/* I6: a timer was set to this time. */
+void rt_idle_alarm(rt_idle *idle, int64_t when);
 
 /* Wakes everybody: shutdown. */
 void rt_idle_wake_all(rt_idle *idle);

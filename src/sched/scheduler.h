@@ -9,6 +9,7 @@
 #ifndef RT_SCHED_SCHEDULER_H
 #define RT_SCHED_SCHEDULER_H
 
+#include "wait.h"
 #include "worker.h"
 
 /*
@@ -24,8 +25,20 @@ typedef bool rt_commit_fn(rt_block *r, void *arg);
  */
 void rt_park(rt_commit_fn *fn, void *arg);
 
+/*
+ * As rt_park, for a shared wait (wait.h) that the caller has opened, but no longer than until the deadline:
+ * then the wait is won by the clock. fn returns true.
+ */
+void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline);
+
+/* Parks, and leaves the section on the other side (bias.h): the caller has entered a queue of its object. */
+void rt_park_inside(rt_bias *bias, rt_seat *how);
+
 /* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
 void rt_ready_block(rt_block *r);
+
+/* All of a list that rt_queue_take_all has made. */
+void rt_ready_all(rt_waiter *list);
 
 /* Work was made visible on the worker's own queues (I1). */
 RT_COLD void rt_notify_slow(rt_worker *w);

@@ -17,11 +17,13 @@
 #include <signal.h>
 
 #include "../context/self.h"
+#include "bias.h"
 #include "block.h"
 #include "deque.h"
 #include "idle.h"
 #include "ready.h"
 #include "stack.h"
+#include "timers.h"
 
 /* Counters: each written by one worker (those of the runtime itself: under the lock of the
  * shared queue), read by anybody. */
@@ -49,16 +51,19 @@ typedef struct rt_worker {
     uint64_t random;
     rt_runtime *runtime;
     size_t index;
+    rt_seat *seat;     /* bias.h */
     _Atomic bool busy; /* not looking for work; read by anybody */
     rt_deque deque;
     rt_ready ready;
     RT_ALIGNED rt_counts counts;
     /* shared */
     RT_ALIGNED rt_sleeper sleeper;
+    RT_ALIGNED rt_timers timers;
 } rt_worker;
 
 typedef struct rt_thread {
     rt_worker *worker; /* null: it may not run routines; a plain thread never may */
+    rt_seat *seat;     /* the worker's; rt_no_seat without a worker */
     rt_block *current; /* the routine that it runs; a plain thread's stand-in */
     rt_stack *stack;   /* what it stands on: a routine's or its own */
     rt_stack own;      /* its own stack, on which it looks for work */

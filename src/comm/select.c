@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 6. Select: one of several sends and receives, whichever is possible first.
+ *
+ * First without any lock: of the cases that seem ready (chan.h, C4) one is chosen at random and tried. If
+ * none is, or another was faster:
+ *
+ *  S1 All channels are locked at once, so there is one moment at which none of the cases was ready. While
+ * they are, a case that has become ready is taken; else a default or a time that has passed; else the select
+ * is entered into the queue of every case, and parks. The locks are left on the other side. S2 Locks are
+ * taken in the order of addresses, each channel's once; or, if all are biased to this worker, all together by
+ * one visit of its seat (bias.h, B6). S3 Its wait is shared: whoever finds a record of it in a queue wins the
+ * wait or leaves it alone (wait.h). A select itself tries others' records only before it has entered its own,
+ * so it never meets itself, and two selects never have to be won at the same time. S4 Then it takes those
+ * records out that are still queued, under the lock of each channel. The one whose wait was won with the last
+ * lock not yet left waits for it here: the list of locks on its stack lasts so long.
+ *
+ * (After Go's selectgo; without its allocation and with the random choice among the ready ones only.)
+ */
+#include <stdlib.h>
+
+#include "../os/clock.h"
+#include "chan.h"
+
+/* Cases that need no malloc. */
+#define FEW 16
+
+/* A case's place among the waiters. */
+typedef struct {
+    rt_waiter waiter;
+    chan_t *chan;
+} entry;
+
+/* What a select is made of. */
+typedef struct {
+    const chan_case_t *cases;
+    size_t count;
+    size_t active;     /* cases with a channel */
+    ptrdiff_t instead; /* the default, or the case of the nearest time; -1: none */
+    bool at_once;      /* it is a default */
+    int64_t deadline;
+} plan;
+
+/* The locks of all channels. */
+typedef struct {
+    rt_seat *how; /* null: by the locks in order[] */
+    chan_t **order;
+    size_t count;
+} locks;
+
+static bool is_active(const chan_case_t *c)
+{
+    return c->chan && (c->kind == ROUTINES_CASE_RECV || c->kind == ROUTINES_CASE_SEND);
+}
+
+static bool seems_ready(const chan_case_t *c)
+{
+    return c->kind == ROUTINES_CASE_RECV ? rt_chan_may_recv(c->chan) : rt_chan_may_send(c->chan);
+}
+
+/* Under the lock of its channel: the case's result, or -EAGAIN. */
+static int try_now(const chan_case_t *c, size_t i, rt_block **wake)
+{
+    int rc;
+    if (c->kind == ROUTINES_CASE_RECV) {
+        rc = rt_chan_recv_now(c->chan, c->into, wake);
+        if (rc == 0 && c->chan->kind == RT_CHAN_SUBSCRIPTION)
+            (void)rt_broadcast_tell((rt_broadcast *)(void *)c->chan); /* chan_missed has it */
+    } else {
+        rc = rt_chan_send_now(c->chan, c->from, wake);
+    }
+    return rc == 0 ? (int)i : rc == -EPIPE ? CHAN_CLOSED((int)i) : rc;
+}
+
+static int try_alone(const chan_case_t *c, size_t i)
+{
+    rt_block *wake;
+    rt_seat *how = rt_bias_enter(&c->chan->bias, rt_self()->seat);
+    const int rc = try_now(c, i, &wake);
+    rt_bias_leave(&c->chan->bias, how);
+    if (wake)
+        rt_ready_block(wake);
+    return rc;
+}
+
+/* A number below n, all equally likely. */
+static size_t dice(size_t n)
+{
+    static _Atomic uint64_t outside = 1; /* of plain threads */
+    rt_worker *w = rt_self()->worker;
+    uint64_t state = 0, *random = &state;
+    if (w)
+        random = &w->random;
+    else /* relaxed: any number will do */
+        state = atomic_fetch_add_explicit(&outside, UINT64_C(0x9e3779b97f4a7c15), memory_order_relaxed) | 1;
+    /* the upper half of the product of a 32-bit number and n (Lemire 2019): the error is n / 2^32 */
+    return (size_t)((rt_random(random) >> 32) * n >> 32);
+}
+
+/* One of the cases that seem ready, each with the same chance; -1: none does. */
+static ptrdiff_t choose(const plan *p)
+{
+    ptrdiff_t chosen = -1;
+    size_t ready = 0;
+    for (size_t i = 0; i < p->count; i++)
+        if (is_active(&p->cases[i]) && seems_ready(&p->cases[i]) && (++ready == 1 || dice(ready) == 0))
+            chosen = (ptrdiff_t)i;
+    return chosen;
+}
+
+/* Reads the cases. 0 or a negative errno. */
+static int make_plan(plan *p, const chan_case_t *cases, size_t n)
+{
+    *p = (plan){.cases = cases, .count = n, .instead = -1, .deadline = INT64_MAX};
+    for (size_t i = 0; i < n; i++) {
+        const chan_case_t *c = &cases[i];
+        int64_t at;
+        switch (c->kind) {
+        case ROUTINES_CASE_RECV:
+        case ROUTINES_CASE_SEND:
+            if (!c->chan)
+                continue;
+            rt_chan_check_size(c->chan, c->size);
+            if (c->chan->kind != RT_CHAN_PLAIN &&
+                (c->chan->kind == RT_CHAN_BROADCAST || c->kind == ROUTINES_CASE_SEND))
+                return -EPERM;
+            p->active++;
+            continue;
+        case ROUTINES_CASE_DEFAULT:
+            if (!p->at_once)
+                p->instead = (ptrdiff_t)i;
+            p->at_once = true;
+            continue;
+        case ROUTINES_CASE_TIMEOUT:
+            at = c->time <= 0 ? 0 : rt_clock_after(c->time);
+            break;
+        case ROUTINES_CASE_DEADLINE:
+            at = c->time;
+            break;
+        default:
+            return -EINVAL;
+        }
+        if (!p->at_once && (p->instead < 0 || at < p->deadline)) {
+            p->instead = (ptrdiff_t)i;
+            p->deadline = at;
+        }
+    }
+    return 0;
+}
+
+/* ---- all locks at once (S1, S2) ---- */
+
+static bool lock_by_bias(const plan *p, rt_seat *mine)
+{
+    for (size_t i = 0; i < p->count; i++) /* a look before the visit: a hint */
+        if (is_active(&p->cases[i]) &&
+            atomic_load_explicit(&p->cases[i].chan->bias.owner, memory_order_relaxed) != mine)
+            return false;
+    rt_seat_come(mine);
+    for (size_t i = 0; i < p->count; i++) {
+        /* acquire: bias.h, B1 */
+        if (is_active(&p->cases[i]) &&
+            atomic_load_explicit(&p->cases[i].chan->bias.owner, memory_order_acquire) != mine) {
+            rt_seat_go(mine);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void sift(chan_t **heap, size_t i, size_t n)
+{
+    chan_t *moved = heap[i];
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && (uintptr_t)heap[child] < (uintptr_t)heap[child + 1])
+            child++;
+        if ((uintptr_t)heap[child] <= (uintptr_t)moved)
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = moved;
+}
+
+/* Heap sort: in place, and never slow. */
+static void sort(chan_t **list, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sift(list, i, n);
+    while (n-- > 1) {
+        chan_t *greatest = list[0];
+        list[0] = list[n];
+        list[n] = greatest;
+        sift(list, 0, n);
+    }
+}
+
+static void lock_all(const plan *p, locks *l)
+{
+    rt_seat *mine = rt_self()->seat;
+    l->how = NULL;
+    l->count = 0;
+    if (lock_by_bias(p, mine)) {
+        l->how = mine;
+        return;
+    }
+    for (size_t i = 0; i < p->count; i++)
+        if (is_active(&p->cases[i]))
+            l->order[l->count++] = p->cases[i].chan;
+    sort(l->order, l->count);
+    size_t distinct = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (i == 0 || l->order[i] != l->order[distinct - 1])
+            l->order[distinct++] = l->order[i];
+    l->count = distinct;
+    for (size_t i = 0; i < l->count; i++)
+        rt_bias_lock(&l->order[i]->bias, mine);
+}
+
+/* *l may be gone when the last lock has been left (S4). */
+static void unlock_all(const locks *l)
+{
+    if (l->how) {
+        rt_seat_go(l->how);
+        return;
+    }
+    chan_t *const *order = l->order;
+    for (size_t left = l->count; left > 0; left--)
+        rt_bias_unlock(&(*order++)->bias);
+}
+
+/* A commit. */
+static bool leave_all(rt_block *r, void *arg)
+{
+    (void)r;
+    unlock_all(arg);
+    return true;
+}
+
+/* ---- waiting ---- */
+
+static void enter_all(const plan *p, entry *entries, rt_block *me, rt_waiter **won)
+{
+    rt_wait_open(me);
+    for (size_t i = 0; i < p->count; i++) {
+        const chan_case_t *c = &p->cases[i];
+        if (!is_active(c))
+            continue;
+        const bool receives = c->kind == ROUTINES_CASE_RECV;
+        entry *e = entries++;
+        e->chan = c->chan;
+        e->waiter = (rt_waiter){
+            .who = me,
+            .won = won,
+            .data = receives ? c->into : (void *)(uintptr_t)c->from, // NOLINT(performance-no-int-to-ptr)
+            .kind = (int32_t)i,
+        };
+        rt_queue_append(receives ? &c->chan->receivers : &c->chan->senders, &e->waiter);
+    }
+}
+
+/* S4. */
+static void withdraw_all(const plan *p, entry *entries)
+{
+    rt_seat *mine = rt_self()->seat;
+    for (size_t i = 0; i < p->active; i++) {
+        entry *e = &entries[i];
+        if (!rt_waiter_is_queued(&e->waiter))
+            continue;
+        rt_seat *how = rt_bias_enter(&e->chan->bias, mine);
+        if (rt_waiter_is_queued(&e->waiter))
+            rt_queue_remove(p->cases[e->waiter.kind].kind == ROUTINES_CASE_RECV ? &e->chan->receivers
+                                                                                : &e->chan->senders,
+                            &e->waiter);
+        rt_bias_leave(&e->chan->bias, how);
+    }
+}
+
+/* With room for an entry and a lock for each active case. */
+static int select_locked(const plan *p, entry *entries, chan_t **order)
+{
+    locks l = {.order = order};
+    rt_block *me = rt_thread_here()->current;
+    lock_all(p, &l);
+    for (ptrdiff_t i; (i = choose(p)) >= 0;) {
+        /* a waiter on the other side may be won by another of its channels meanwhile: then it is taken out,
+         * and the next look is at what is left */
+        rt_block *wake;
+        const int rc = try_now(&p->cases[i], (size_t)i, &wake);
+        if (rc != -EAGAIN) {
+            unlock_all(&l);
+            if (wake)
+                rt_ready_block(wake);
+            return rc;
+        }
+    }
+    if (p->at_once || (p->instead >= 0 && (p->deadline <= 0 || p->deadline <= rt_clock_now()))) {
+        unlock_all(&l);
+        return (int)p->instead;
+    }
+    rt_waiter *won = NULL;
+    enter_all(p, entries, me, &won);
+    if (p->deadline == INT64_MAX)
+        rt_park(leave_all, &l);
+    else
+        rt_park_until(leave_all, &l, p->deadline);
+    withdraw_all(p, entries);
+    if (!won)
+        return (int)p->instead;
+    return won->result == 0 ? (int)won->kind : CHAN_CLOSED((int)won->kind);
+}
+
+static RT_NOINLINE int select_few(const plan *p)
+{
+    entry entries[FEW];
+    chan_t *order[FEW];
+    return select_locked(p, entries, order);
+}
+
+static RT_NOINLINE int select_many(const plan *p)
+{
+    char *memory = malloc(p->active * (sizeof(entry) + sizeof(chan_t *)));
+    if (!memory)
+        return -ENOMEM;
+    entry *entries = (entry *)(void *)memory;
+    const int rc = select_locked(p, entries, (chan_t **)(void *)(entries + p->active));
+    free(memory);
+    return rc;
+}
+
+int chan_select_array(const chan_case_t *cases, size_t n)
+{
+    plan p;
+    if (n > CHAN_CASES_MAX || (!cases && n != 0))
+        return -EINVAL;
+    int rc = make_plan(&p, cases, n);
+    if (rc != 0)
+        return rc;
+    const ptrdiff_t chosen = choose(&p);
+    if (chosen >= 0 && (rc = try_alone(&p.cases[chosen], (size_t)chosen)) != -EAGAIN)
+        return rc;
+    if (p.active <= 1 && chosen < 0 && p.at_once) /* one look at one channel is a moment (C4) */
+        return (int)p.instead;
+    return p.active <= FEW ? select_few(&p) : select_many(&p);
+}
+
+int chan_select_list(const chan_case_t *cases)
+{
+    size_t n = 0;
+    while (cases[n].kind != ROUTINES_CASE_END)
+        n++;
+    return chan_select_array(cases, n);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The slow side of bias.h.
+ */
+#include "bias.h"
+
+#include <stdlib.h>
+
+#define STREAK_FIRST 32u /* entries in a row until it is biased: times two for each move */
+#define MOVES_MOST   14
+#define SPINS        64
+
+/* A revocation costs as much as some two hundred entries by the lock; a bias that held saves about ten. */
+#define TRUST_LOST  16
+#define TRUST_MOST  64
+#define TRUST_LEAST (-256)
+
+rt_seat rt_no_seat;
+
+static struct {
+    rt_lock_t lock;
+    /* under lock */
+    rt_seat *free; /* by link */
+    rt_seat *all;  /* by older */
+    uint16_t count;
+} pool;
+
+rt_seat *rt_seat_get(void)
+{
+    rt_lock_acquire(&pool.lock);
+    rt_seat *seat = pool.free;
+    if (seat) {
+        pool.free = seat->link;
+    } else {
+        seat = aligned_alloc(RT_CACHE_LINE, sizeof *seat);
+        if (seat) {
+            *seat = (rt_seat){.number = pool.count == UINT16_MAX ? 0 : ++pool.count, .older = pool.all};
+            pool.all = seat;
+        }
+    }
+    rt_lock_release(&pool.lock);
+    return seat;
+}
+
+void rt_seat_put(rt_seat *seat)
+{
+    rt_lock_acquire(&pool.lock);
+    seat->link = pool.free;
+    pool.free = seat;
+    rt_lock_release(&pool.lock);
+}
+
+void rt_seat_fork_lock(void)
+{
+    rt_lock_acquire(&pool.lock);
+}
+
+void rt_seat_fork_unlock(void)
+{
+    rt_lock_release(&pool.lock);
+}
+
+void rt_seat_fork_child(void)
+{
+    pool.free = NULL;
+    for (rt_seat *seat = pool.all; seat; seat = seat->older) {
+        /* relaxed: there is no other thread */
+        atomic_store_explicit(&seat->inside, 0, memory_order_relaxed);
+        atomic_store_explicit(&seat->wanted, 0, memory_order_relaxed);
+        seat->link = pool.free;
+        pool.free = seat;
+    }
+}
+
+/* relaxed, all: a hint, and nothing is lost if two change it at once */
+static int32_t trust(const rt_seat *seat)
+{
+    return atomic_load_explicit(&seat->trust, memory_order_relaxed);
+}
+
+static void set_trust(rt_seat *seat, int32_t value)
+{
+    atomic_store_explicit(&seat->trust, value, memory_order_relaxed);
+}
+
+void rt_seat_wake(rt_seat *seat)
+{
+    rt_futex_wake(&seat->inside, INT32_MAX);
+}
+
+/* Under lock: owner is `seat`, which somebody else may hold. */
+static void revoke(rt_bias *b, rt_seat *seat, const rt_seat *mine)
+{
+    atomic_store_explicit(&b->owner, NULL, memory_order_release); /* B2 */
+    if (seat == mine)
+        return;
+    if (b->moves < MOVES_MOST)
+        b->moves++;
+    if (trust(seat) > TRUST_LEAST)
+        set_trust(seat, trust(seat) - TRUST_LOST);
+    atomic_fetch_add_explicit(&seat->wanted, 1, memory_order_relaxed); /* ordered by the barrier, B4 */
+    rt_membarrier_heavy();                                             /* B2, B4 */
+    const uint32_t then =
+        atomic_load_explicit(&seat->inside, memory_order_acquire); /* pairs with rt_seat_go */
+    if (then % 2 != 0) {
+        for (int i = 0; i < SPINS && atomic_load_explicit(&seat->inside, memory_order_acquire) == then; i++)
+            rt_relax();
+        while (atomic_load_explicit(&seat->inside, memory_order_acquire) == then) /* as above */
+            rt_futex_wait(&seat->inside, then, INT64_MAX);
+    }
+    atomic_fetch_sub_explicit(&seat->wanted, 1, memory_order_relaxed); /* a wake-up too many is harmless */
+}
+
+void rt_bias_lock(rt_bias *b, rt_seat *mine)
+{
+    rt_lock_acquire(&b->lock);
+    rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* written under the lock */
+    if (RT_UNLIKELY(owner != NULL))
+        revoke(b, owner, mine);
+    if (RT_LIKELY(b->last == mine->number)) {
+        if (RT_UNLIKELY(++b->streak >= STREAK_FIRST << b->moves) && mine->number && rt_membarrier_works) {
+            b->streak = 0;
+            /* B5. release: who finds it sees what was done under the lock before */
+            atomic_store_explicit(&b->owner, mine, memory_order_release);
+        }
+        return;
+    }
+    if (b->last && b->moves < MOVES_MOST)
+        b->moves++;
+    b->last = mine->number;
+    b->streak = 0;
+}
+
+void rt_bias_init(rt_bias *b, rt_seat *mine)
+{
+    const bool biased = mine->number && rt_membarrier_works && trust(mine) >= 0;
+    *b = (rt_bias){.last = mine->number};
+    atomic_store_explicit(&b->owner, biased ? mine : NULL,
+                          memory_order_relaxed); /* nobody else knows it yet */
+}
+
+void rt_bias_end(const rt_bias *b, rt_seat *mine)
+{
+    /* Never used by anybody else: objects do stay here. */
+    if (b->moves == 0 && b->last == mine->number && trust(mine) < TRUST_MOST)
+        set_trust(mine, trust(mine) + 1);
+}

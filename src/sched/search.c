@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. Workers without work: thieves and sleepers. See idle.h for the protocol, whose steps are cited
+ * here.
+ */
+#include "../os/clock.h"
+#include "order.h"
+
+#define STEAL_BATCH      32
+#define WORTH_STEALING   1000 /* ns, the switches there and back included */
+#define POOR_MOST        4
+#define STEAL_TOMBSTONES 1024
+#define LONE_LOOKS       24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
+#define NAP_FIRST        (20 * INT64_C(1000))
+#define NAP_LAST         (320 * INT64_C(1000))
+#define STACK_IDLE       16 /* warm stacks that a worker keeps when it goes to sleep */
+
+/* What tells whether a worker makes progress. */
+static uint64_t progress(const rt_worker *v)
+{
+    /* relaxed: a hint */
+    return atomic_load_explicit(&v->counts.spawned, memory_order_relaxed) +
+           atomic_load_explicit(&v->counts.switches, memory_order_relaxed);
+}
+
+static rt_block *steal_from(rt_worker *w, rt_worker *v)
+{
+    rt_block *r = NULL;
+    rt_counter_add(&w->counts.steals_tried, 1);
+    if (rt_deque_size(&v->deque) > 0 && rt_deque_enter(&v->deque)) {
+        /* tombstones come first where children are joined in the order of their start: past them (R2) */
+        for (int i = 0; i < STEAL_TOMBSTONES && !r && rt_deque_size(&v->deque) > 0; i++) {
+            r = rt_deque_take_oldest(&v->deque);
+            if (r && !rt_order_claim(r))
+                r = NULL;
+        }
+        rt_deque_leave(&v->deque);
+        if (r) {
+            rt_counter_add(&w->counts.steals_won, 1);
+            return r;
+        }
+    }
+    uint64_t got;
+    r = rt_ready_steal(&v->ready, STEAL_BATCH, &got);
+    if (!r)
+        return NULL;
+    rt_counter_add(&w->counts.steals_won, got);
+    rt_block *rest = r->link;
+    while (rest) {
+        rt_block *next = rest->link;
+        rt_order_append(w, rest);
+        rest = next;
+    }
+    return r;
+}
+
+/* The victim has one item only, which it will most likely run in a moment itself: taking it away costs both
+ * more than it gains. Taken only if it is still there after a short while. */
+static rt_block *steal_lone(rt_worker *w, rt_worker *v)
+{
+    const rt_block *item = rt_deque_peek(&v->deque);
+    /* relaxed: compared only. A block is never unmapped. */
+    const uint64_t word = item ? atomic_load_explicit(&item->word, memory_order_relaxed) : 0;
+    const uint64_t done = progress(v);
+    for (int i = 0; i < LONE_LOOKS; i++)
+        rt_relax();
+    if (rt_deque_peek(&v->deque) != item || progress(v) != done ||
+        (item && atomic_load_explicit(&item->word, memory_order_relaxed) != word)) /* as above */
+        return NULL;
+    return steal_from(w, v);
+}
+
+rt_block *rt_search_steal(rt_worker *w, bool *lone)
+{
+    rt_runtime *rt = w->runtime;
+    rt_worker *shy = NULL;
+    const size_t count = rt->worker_count;
+    size_t at = (size_t)(rt_random(&w->random) % count);
+    *lone = false;
+    for (size_t i = 0; i < count; i++, at = at + 1 == count ? 0 : at + 1) {
+        rt_worker *v = &rt->workers[at];
+        if (v == w)
+            continue;
+        const uint64_t items = (uint64_t)rt_deque_size(&v->deque) + rt_ready_size(&v->ready);
+        if (items == 1) {
+            shy = v;
+        } else if (items > 1) {
+            rt_block *r = steal_from(w, v);
+            if (r)
+                return r;
+            *lone = true; /* something was there, and others are at it */
+        }
+    }
+    if (!shy)
+        return NULL;
+    rt_block *r = steal_lone(w, shy);
+    if (!r)
+        *lone = true;
+    return r;
+}
+
+static bool work_visible(rt_runtime *rt)
+{
+    if (rt_order_shared_size(rt) > 0)
+        return true;
+    for (size_t i = 0; i < rt->worker_count; i++)
+        if (rt_deque_size(&rt->workers[i].deque) > 0 || rt_ready_size(&rt->workers[i].ready) > 0)
+            return true;
+    return false;
+}
+
+static uint64_t progress_of_all(const rt_runtime *rt)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < rt->worker_count; i++)
+        sum += progress(&rt->workers[i]);
+    return sum;
+}
+
+/* The earliest time of all timers. */
+static int64_t earliest(const rt_runtime *rt)
+{
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < rt->worker_count; i++) {
+        const int64_t next = rt_timers_next(&rt->workers[i].timers);
+        if (next < least)
+            least = next;
+    }
+    return least;
+}
+
+/* Takes over everybody's timers that have passed. */
+static void look_at_timers(rt_worker *w)
+{
+    rt_runtime *rt = w->runtime;
+    int64_t now;
+    if (earliest(rt) == INT64_MAX || earliest(rt) > (now = rt_clock_now()))
+        return;
+    for (size_t i = 0; i < rt->worker_count; i++)
+        (void)rt_order_timers(w, &rt->workers[i], now);
+}
+
+/* How long to rest at most, for a rest of ns. */
+static int64_t until_timer(const rt_runtime *rt, int64_t ns)
+{
+    const int64_t next = earliest(rt);
+    if (next == INT64_MAX)
+        return ns;
+    const int64_t left = next - rt_clock_now();
+    return left < 0 ? 0 : left < ns ? left : ns;
+}
+
+static bool stopping(rt_runtime *rt)
+{
+    return atomic_load_explicit(&rt->stopping, memory_order_acquire); /* pairs with runtime.c */
+}
+
+/* Called by a worker that is about to sleep, behind its barrier (I3): if somebody waits for the end of all
+ * routines and this is it, says so. The waiter sets draining to 1, heavy barrier, and looks itself: of the
+ * two at least one sees the other. */
+static void check_drained(rt_runtime *rt)
+{
+    uint32_t waiting = 1;
+    if (atomic_load_explicit(&rt->draining, memory_order_relaxed) == 1 && rt_runtime_live(rt) == 0 &&
+        atomic_compare_exchange_strong_explicit(&rt->draining, &waiting, 2, memory_order_release,
+                                                memory_order_relaxed)) /* pairs with the waiter */
+        rt_futex_wake(&rt->draining, 1);
+}
+
+/* Taking what runs for less than a microsecond costs its owner more than it saves. A thief whose last catch
+ * was such a one rests before it looks again, longer each time; it stays a searcher meanwhile, so that nobody
+ * is woken to do the same. */
+static void rest_if_poor(rt_worker *w)
+{
+    if (w->stolen_at != 0) {
+        if (rt_clock_now() - w->stolen_at > WORTH_STEALING)
+            w->poor = 0;
+        else if (w->poor < POOR_MOST)
+            w->poor++;
+        w->stolen_at = 0;
+    }
+    if (w->poor > 0)
+        rt_clock_nap(until_timer(w->runtime, NAP_FIRST << (w->poor - 1)));
+}
+
+rt_block *rt_search_work(rt_worker *w)
+{
+    rt_runtime *rt = w->runtime;
+    atomic_store_explicit(&w->busy, false, memory_order_relaxed); /* a hint, for statistics */
+    int64_t nap = NAP_FIRST;
+    uint64_t seen = 0;
+    rt_block *r = NULL;
+    rt_idle_search(&rt->idle);
+    rest_if_poor(w);
+    while (!stopping(rt)) {
+        bool lone;
+        look_at_timers(w);
+        if ((r = rt_order_pick(w)) != NULL)
+            break;
+        if ((r = rt_search_steal(w, &lone)) != NULL) {
+            w->stolen_at = rt_clock_now();
+            break;
+        }
+        /* While others are busy with what they have, it would be there and gone at each look: rest a little.
+         */
+        const uint64_t done = progress_of_all(rt);
+        if (lone || done != seen) {
+            seen = done;
+            const bool woken = rt_idle_nap(&rt->idle, &w->sleeper, until_timer(rt, nap));
+            nap = woken ? NAP_FIRST : nap < NAP_LAST ? 2 * nap : nap;
+            continue;
+        }
+        rt_idle_announce(&rt->idle, &w->sleeper);
+        const int64_t next = earliest(rt);
+        if (work_visible(rt) || stopping(rt) || (next != INT64_MAX && next <= rt_clock_now())) {
+            rt_idle_withdraw(&rt->idle, &w->sleeper);
+            continue;
+        }
+        check_drained(rt);
+        rt_stacks_flush(w, STACK_IDLE);
+        rt_counter_add(&w->counts.sleeps, 1);
+        rt_idle_sleep(&rt->idle, &w->sleeper, rt_idle_cover(&rt->idle, &w->sleeper, next));
+        rt_counter_add(&w->counts.wakeups, 1);
+        nap = NAP_FIRST;
+        w->poor = 0;
+    }
+    rt_idle_found(&rt->idle);
+    atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above */
+    return r;
+}

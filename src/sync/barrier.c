@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 6. The barrier: a queue, which the last one of each round lets go as a whole.
+ */
+#include <string.h>
+
+#include "sync.h"
+
+typedef struct {
+    rt_bias bias;
+    /* under it */
+    rt_queue queue;
+    size_t arrived;
+    size_t count; /* constant */
+} barrier;
+
+RT_SYNC_FITS(routine_barrier_t, barrier);
+_Static_assert(offsetof(barrier, count) == 6 * sizeof(uintptr_t),
+               "ROUTINE_BARRIER_INITIALIZER sets the seventh word");
+
+RT_INLINE barrier *inside(routine_barrier_t *b)
+{
+    return (barrier *)(void *)b;
+}
+
+int routine_barrier_init(routine_barrier_t *b, size_t count)
+{
+    if (!b || count == 0 || count > (size_t)PTRDIFF_MAX)
+        return -EINVAL;
+    memset(b, 0, sizeof *b);
+    inside(b)->count = count;
+    return 0;
+}
+
+int routine_barrier_wait(routine_barrier_t *barrier_)
+{
+    if (!barrier_ || inside(barrier_)->count == 0)
+        return -EINVAL;
+    barrier *b = inside(barrier_);
+    rt_waiter *all = NULL;
+    rt_seat *how = rt_bias_enter(&b->bias, rt_self()->seat);
+    if (++b->arrived < b->count) {
+        rt_sync_wait(&b->bias, &b->queue, how, 0);
+        return 0;
+    }
+    b->arrived = 0;
+    rt_queue_take_all(&b->queue, 0, &all);
+    rt_bias_leave(&b->bias, how);
+    rt_ready_all(all);
+    return 1;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 6. The condition variable: a queue.
+ *
+ * Who waits enters the queue, parks, and only on the other side releases the mutex, and after it the lock of
+ * the queue: so a signal sent under the mutex finds it there, and it cannot be woken while it still holds the
+ * mutex.
+ */
+#include <string.h>
+
+#include "sync.h"
+
+typedef struct {
+    rt_bias bias;
+    rt_queue queue;
+} cond;
+
+RT_SYNC_FITS(routine_cond_t, cond);
+
+RT_INLINE cond *inside(routine_cond_t *c)
+{
+    return (cond *)(void *)c;
+}
+
+void routine_cond_init(routine_cond_t *c)
+{
+    if (c)
+        memset(c, 0, sizeof *c);
+}
+
+typedef struct {
+    rt_bias *bias;
+    rt_seat *how;
+    routine_mutex_t *mutex;
+} leaving;
+
+/* A commit. */
+static bool leave(rt_block *r, void *arg)
+{
+    const leaving l = *(const leaving *)arg; /* gone with its stack as soon as the lock has been left */
+    rt_mutex_release(l.mutex, r);
+    rt_bias_leave(l.bias, l.how);
+    return true;
+}
+
+int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
+{
+    if (!cond_ || !mutex)
+        return -EINVAL;
+    cond *c = inside(cond_);
+    rt_waiter w = {.who = rt_sync_me()};
+    if (!rt_mutex_is_held(mutex, w.who))
+        return -EPERM;
+    leaving l = {.bias = &c->bias, .mutex = mutex};
+    l.how = rt_bias_enter(&c->bias, rt_self()->seat);
+    rt_queue_append(&c->queue, &w);
+    rt_park(leave, &l);
+    return routine_mutex_lock(mutex);
+}
+
+int routine_cond_signal(routine_cond_t *cond_)
+{
+    if (!cond_)
+        return -EINVAL;
+    cond *c = inside(cond_);
+    rt_seat *how = rt_bias_enter(&c->bias, rt_self()->seat);
+    rt_waiter *w = rt_queue_take(&c->queue);
+    rt_block *wake = w ? w->who : NULL;
+    rt_bias_leave(&c->bias, how);
+    if (wake)
+        rt_ready_block(wake);
+    return 0;
+}
+
+int routine_cond_broadcast(routine_cond_t *cond_)
+{
+    if (!cond_)
+        return -EINVAL;
+    cond *c = inside(cond_);
+    rt_waiter *all = NULL;
+    rt_seat *how = rt_bias_enter(&c->bias, rt_self()->seat);
+    rt_queue_take_all(&c->queue, 0, &all);
+    rt_bias_leave(&c->bias, how);
+    rt_ready_all(all);
+    return 0;
+}

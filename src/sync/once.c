@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 6. Once: a state, and a queue of those who wait until the first call is over.
+ */
+#include "sync.h"
+
+enum { FRESH, RUNNING, DONE };
+
+typedef struct {
+    _Atomic uintptr_t state; /* changes under lock; read without, to see DONE */
+    rt_lock_t lock;
+    /* under it */
+    rt_block *runner;
+    rt_queue queue;
+} once;
+
+RT_SYNC_FITS(routine_once_t, once);
+
+static bool leave(rt_block *r, void *arg)
+{
+    (void)r;
+    rt_lock_release(arg);
+    return true;
+}
+
+static RT_NOINLINE int once_slow(once *o, void (*fn)(void))
+{
+    rt_block *me = rt_sync_me();
+    rt_lock_acquire(&o->lock);
+    const uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed); /* under lock */
+    if (state == RUNNING && o->runner != me) {
+        rt_waiter w = {.who = me};
+        rt_queue_append(&o->queue, &w);
+        rt_park(leave, &o->lock);
+        return 0;
+    }
+    if (state != FRESH) {
+        rt_lock_release(&o->lock);
+        return state == DONE ? 0 : -EDEADLK;
+    }
+    atomic_store_explicit(&o->state, RUNNING, memory_order_relaxed); /* under lock */
+    o->runner = me;
+    rt_lock_release(&o->lock);
+
+    fn();
+
+    rt_waiter *all = NULL;
+    rt_lock_acquire(&o->lock);
+    rt_queue_take_all(&o->queue, 0, &all);
+    atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with routine_once */
+    rt_lock_release(&o->lock);
+    rt_ready_all(all);
+    return 0;
+}
+
+int routine_once(routine_once_t *once_, void (*fn)(void))
+{
+    if (!once_ || !fn)
+        return -EINVAL;
+    once *o = (once *)(void *)once_;
+    if (RT_LIKELY(atomic_load_explicit(&o->state, memory_order_acquire) ==
+                  DONE)) /* what fn did comes first */
+        return 0;
+    return once_slow(o, fn);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 6. The read-write lock: first come, first served; readers that stand next to each other in
+ * the queue enter together.
+ */
+#include <string.h>
+
+#include "sync.h"
+
+enum { READ, WRITE };
+
+typedef struct {
+    rt_bias bias;
+    /* under it */
+    rt_queue queue;
+    size_t readers;
+    rt_block *writer;
+} rwlock;
+
+RT_SYNC_FITS(routine_rwlock_t, rwlock);
+
+RT_INLINE rwlock *inside(routine_rwlock_t *l)
+{
+    return (rwlock *)(void *)l;
+}
+
+void routine_rwlock_init(routine_rwlock_t *lock)
+{
+    if (lock)
+        memset(lock, 0, sizeof *lock);
+}
+
+/* Inside: takes it at once, if nobody is before. */
+static bool take(rwlock *l, rt_block *me, int kind)
+{
+    if (l->writer || !rt_queue_is_empty(&l->queue) || (kind == WRITE && l->readers))
+        return false;
+    if (kind == READ)
+        l->readers++;
+    else
+        l->writer = me;
+    return true;
+}
+
+static int lock(routine_rwlock_t *lock, int kind, bool wait)
+{
+    if (RT_UNLIKELY(!lock))
+        return -EINVAL;
+    rwlock *l = inside(lock);
+    rt_block *me = rt_sync_me();
+    rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
+    const bool mine = l->writer == me;
+    const bool taken = !mine && take(l, me, kind);
+    if (!taken && !mine && wait) {
+        rt_sync_wait(&l->bias, &l->queue, how, kind);
+        return 0;
+    }
+    rt_bias_leave(&l->bias, how);
+    return taken ? 0 : wait ? -EDEADLK : -EBUSY;
+}
+
+int routine_rwlock_rdlock(routine_rwlock_t *l)
+{
+    return lock(l, READ, true);
+}
+
+int routine_rwlock_wrlock(routine_rwlock_t *l)
+{
+    return lock(l, WRITE, true);
+}
+
+int routine_rwlock_tryrdlock(routine_rwlock_t *l)
+{
+    return lock(l, READ, false);
+}
+
+int routine_rwlock_trywrlock(routine_rwlock_t *l)
+{
+    return lock(l, WRITE, false);
+}
+
+/* Inside: lets in who comes next. Returns them, for rt_ready_all. */
+static rt_waiter *let_in(rwlock *l)
+{
+    rt_waiter *first = NULL, **end = &first;
+    for (rt_waiter *w; (w = rt_queue_head(&l->queue)) != NULL && !l->writer;) {
+        if (w->kind == WRITE && l->readers)
+            break;
+        rt_queue_remove(&l->queue, w);
+        if (w->kind == READ)
+            l->readers++;
+        else
+            l->writer = w->who;
+        w->next = NULL;
+        *end = w;
+        end = &w->next;
+    }
+    return first;
+}
+
+int routine_rwlock_unlock(routine_rwlock_t *lock)
+{
+    if (RT_UNLIKELY(!lock))
+        return -EINVAL;
+    rwlock *l = inside(lock);
+    rt_waiter *next = NULL;
+    int rc = 0;
+    rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
+    if (l->writer) {
+        if (l->writer == rt_sync_me())
+            l->writer = NULL;
+        else
+            rc = -EPERM;
+    } else if (l->readers) {
+        l->readers--;
+    } else {
+        rc = -EPERM;
+    }
+    if (rc == 0)
+        next = let_in(l);
+    rt_bias_leave(&l->bias, how);
+    rt_ready_all(next);
+    return rc;
+}
