@@ -22,6 +22,10 @@
  * channel of capacity c comes before the return of send number k + c; a close before a receive that says
  * -EPIPE.
  *
+ * Whoever uses a channel needs a reference that lasts so long; with one exception: a send does not touch the
+ * channel any more once its element has been received. So the receiver of the last element may drop the last
+ * reference.
+ *
  * Errors: -EPIPE the channel is closed; -EINVAL it is null; -EAGAIN a try found it not ready;
  * -ENOMEM an unbounded channel could not grow; -EPERM the wrong direction on a broadcast (below).
  *

@@ -17,7 +17,7 @@ static rt_broadcast *create(size_t size, size_t backlog, uint8_t kind)
     rt_broadcast *b = malloc(sizeof *b + bytes);
     if (!b)
         return NULL;
-    *b = (rt_broadcast){0};
+    *b = (rt_broadcast){.last = NULL};
     rt_chan_init(&b->chan, size, backlog);
     b->chan.kind = kind;
     b->last = &b->subscribers;

@@ -164,7 +164,7 @@ ptrdiff_t chan_cap(const chan_t *ch)
 /* Under the lock: waits in the queue until somebody has served it. */
 static RT_NOINLINE int wait_in(chan_t *ch, rt_queue *q, void *data, rt_seat *how)
 {
-    rt_waiter w = {.who = rt_thread_here()->current, .data = data};
+    rt_waiter w = {.who = rt_me(), .data = data};
     rt_queue_append(q, &w);
     rt_park_inside(&ch->bias, how);
     return w.result;

@@ -4,13 +4,15 @@
  * whose lock is held.
  *
  *  C1 Senders wait only while the buffer is full, receivers only while it is empty; so never does a
- *     buffered element pass an older one, nor a receiver one that waits. On a rendezvous the buffer is full
- * and empty. C2 Whoever finds a waiter on the other side hands over straight from variable to variable, and
- * wakes it when the lock has been left. C3 closed is set once. From then on nobody waits: whoever did was
- * woken by the close. C4 Without the lock a channel is seen as not ready by reading, in this order: the
- * count, the queue of the other side, closed. If all three say no, there was a moment at which a try under
- * the lock would have failed: with a buffer that of the first read, on a rendezvous that of the second (C1),
- * since closed, read last, was false then too.
+ *     buffered element pass an older one, nor a receiver one that waits. On a rendezvous the buffer is
+ *     full and empty.
+ *  C2 Whoever finds a waiter on the other side hands over straight from variable to variable, and
+ *     wakes it when the lock has been left.
+ *  C3 closed is set once. From then on nobody waits: whoever did was woken by the close.
+ *  C4 Without the lock a channel is seen as not ready by reading, in this order: the count, the queue
+ *     of the other side, closed. If all three say no, there was a moment at which a try under the lock
+ *     would have failed: with a buffer that of the first read, on a rendezvous that of the second (C1),
+ *     since closed, read last, was false then too.
  */
 #ifndef RT_COMM_CHAN_H
 #define RT_COMM_CHAN_H

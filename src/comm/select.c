@@ -5,15 +5,18 @@
  * First without any lock: of the cases that seem ready (chan.h, C4) one is chosen at random and tried. If
  * none is, or another was faster:
  *
- *  S1 All channels are locked at once, so there is one moment at which none of the cases was ready. While
- * they are, a case that has become ready is taken; else a default or a time that has passed; else the select
- * is entered into the queue of every case, and parks. The locks are left on the other side. S2 Locks are
- * taken in the order of addresses, each channel's once; or, if all are biased to this worker, all together by
- * one visit of its seat (bias.h, B6). S3 Its wait is shared: whoever finds a record of it in a queue wins the
- * wait or leaves it alone (wait.h). A select itself tries others' records only before it has entered its own,
- * so it never meets itself, and two selects never have to be won at the same time. S4 Then it takes those
- * records out that are still queued, under the lock of each channel. The one whose wait was won with the last
- * lock not yet left waits for it here: the list of locks on its stack lasts so long.
+ *  S1 All channels are locked at once, so there is one moment at which none of the cases was ready.
+ *     While they are, a case that has become ready is taken; else a default or a time that has passed;
+ *     else the select is entered into the queue of every case, and parks. The locks are left on the
+ *     other side.
+ *  S2 Locks are taken in the order of addresses, each channel's once; or, if all are biased to this
+ *     worker, all together by one visit of its seat (bias.h, B6).
+ *  S3 Its wait is shared: whoever finds a record of it in a queue wins the wait or leaves it alone
+ *     (wait.h). A select itself tries others' records only before it has entered its own, so it never
+ *     meets itself, and two selects never have to be won at the same time.
+ *  S4 Then it takes those records out that are still queued, under the lock of each channel. The one
+ *     whose wait was won with the last lock not yet left waits for it here: the list of locks on its
+ *     stack lasts so long.
  *
  * (After Go's selectgo; without its allocation and with the random choice among the ready ones only.)
  */
@@ -25,17 +28,19 @@
 /* Cases that need no malloc. */
 #define FEW 16
 
-/* A case's place among the waiters. */
+/* A case with a channel, and its place among the waiters. */
 typedef struct {
-    rt_waiter waiter;
+    rt_waiter waiter; /* its kind is the index of the case */
     chan_t *chan;
+    rt_queue *queue;
 } entry;
 
-/* What a select is made of. */
+/* What a select is made of, and which case it would take. */
 typedef struct {
     const chan_case_t *cases;
     size_t count;
     size_t active;     /* cases with a channel */
+    ptrdiff_t chosen;  /* one of those that seemed ready, each with the same chance; -1: none did */
     ptrdiff_t instead; /* the default, or the case of the nearest time; -1: none */
     bool at_once;      /* it is a default */
     int64_t deadline;
@@ -97,70 +102,99 @@ static size_t dice(size_t n)
     return (size_t)((rt_random(random) >> 32) * n >> 32);
 }
 
-/* One of the cases that seem ready, each with the same chance; -1: none does. */
-static ptrdiff_t choose(const plan *p)
+/* Number k, from 0, of the cases that seem ready, or the last one if there are fewer by now; -1: none. */
+static ptrdiff_t ready_number(const plan *p, size_t k)
 {
-    ptrdiff_t chosen = -1;
-    size_t ready = 0;
+    ptrdiff_t last = -1;
     for (size_t i = 0; i < p->count; i++)
-        if (is_active(&p->cases[i]) && seems_ready(&p->cases[i]) && (++ready == 1 || dice(ready) == 0))
-            chosen = (ptrdiff_t)i;
-    return chosen;
+        if (is_active(&p->cases[i]) && seems_ready(&p->cases[i])) {
+            last = (ptrdiff_t)i;
+            if (k-- == 0)
+                break;
+        }
+    return last;
 }
 
-/* Reads the cases. 0 or a negative errno. */
-static int make_plan(plan *p, const chan_case_t *cases, size_t n)
+/* One of the cases that seem ready; -1: none does. */
+static ptrdiff_t choose(const plan *p)
 {
-    *p = (plan){.cases = cases, .count = n, .instead = -1, .deadline = INT64_MAX};
-    for (size_t i = 0; i < n; i++) {
+    size_t ready = 0;
+    for (size_t i = 0; i < p->count; i++)
+        ready += is_active(&p->cases[i]) && seems_ready(&p->cases[i]);
+    return ready == 0 ? -1 : ready_number(p, ready == 1 ? 0 : dice(ready));
+}
+
+/* A case without a channel. */
+static int plan_other(plan *p, const chan_case_t *c, ptrdiff_t i)
+{
+    int64_t at;
+    switch (c->kind) {
+    case ROUTINES_CASE_DEFAULT:
+        if (!p->at_once)
+            p->instead = i;
+        p->at_once = true;
+        return 0;
+    case ROUTINES_CASE_TIMEOUT:
+        at = c->time <= 0 ? 0 : rt_clock_after(c->time);
+        break;
+    case ROUTINES_CASE_DEADLINE:
+        at = c->time;
+        break;
+    default:
+        return -EINVAL;
+    }
+    if (!p->at_once && (p->instead < 0 || at < p->deadline)) {
+        p->instead = i;
+        p->deadline = at;
+    }
+    return 0;
+}
+
+/* Reads the cases, up to a case END or `most`. 0 or a negative errno. */
+RT_INLINE int make_plan(plan *p, const chan_case_t *cases, size_t most)
+{
+    uint16_t ready[FEW];
+    size_t count = 0, i;
+    *p = (plan){.cases = cases, .chosen = -1, .instead = -1, .deadline = INT64_MAX};
+    for (i = 0; i < most && cases[i].kind != ROUTINES_CASE_END; i++) {
         const chan_case_t *c = &cases[i];
-        int64_t at;
-        switch (c->kind) {
-        case ROUTINES_CASE_RECV:
-        case ROUTINES_CASE_SEND:
-            if (!c->chan)
-                continue;
-            rt_chan_check_size(c->chan, c->size);
-            if (c->chan->kind != RT_CHAN_PLAIN &&
-                (c->chan->kind == RT_CHAN_BROADCAST || c->kind == ROUTINES_CASE_SEND))
-                return -EPERM;
-            p->active++;
+        if (RT_UNLIKELY(c->kind != ROUTINES_CASE_RECV && c->kind != ROUTINES_CASE_SEND)) {
+            const int rc = plan_other(p, c, (ptrdiff_t)i);
+            if (rc != 0)
+                return rc;
             continue;
-        case ROUTINES_CASE_DEFAULT:
-            if (!p->at_once)
-                p->instead = (ptrdiff_t)i;
-            p->at_once = true;
+        }
+        if (!c->chan)
             continue;
-        case ROUTINES_CASE_TIMEOUT:
-            at = c->time <= 0 ? 0 : rt_clock_after(c->time);
-            break;
-        case ROUTINES_CASE_DEADLINE:
-            at = c->time;
-            break;
-        default:
-            return -EINVAL;
+        rt_chan_check_size(c->chan, c->size);
+        if (RT_UNLIKELY(c->chan->kind != RT_CHAN_PLAIN) &&
+            (c->chan->kind == RT_CHAN_BROADCAST || c->kind == ROUTINES_CASE_SEND))
+            return -EPERM;
+        p->active++;
+        if (seems_ready(c)) {
+            if (count < FEW)
+                ready[count] = (uint16_t)i;
+            count++;
         }
-        if (!p->at_once && (p->instead < 0 || at < p->deadline)) {
-            p->instead = (ptrdiff_t)i;
-            p->deadline = at;
-        }
+    }
+    p->count = i;
+    if (count == 1)
+        p->chosen = ready[0];
+    else if (count != 0) {
+        const size_t k = dice(count);
+        p->chosen = count <= FEW ? ready[k] : ready_number(p, k);
     }
     return 0;
 }
 
 /* ---- all locks at once (S1, S2) ---- */
 
-static bool lock_by_bias(const plan *p, rt_seat *mine)
+static bool lock_by_bias(const entry *entries, size_t n, rt_seat *mine)
 {
-    for (size_t i = 0; i < p->count; i++) /* a look before the visit: a hint */
-        if (is_active(&p->cases[i]) &&
-            atomic_load_explicit(&p->cases[i].chan->bias.owner, memory_order_relaxed) != mine)
-            return false;
     rt_seat_come(mine);
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; i < n; i++) {
         /* acquire: bias.h, B1 */
-        if (is_active(&p->cases[i]) &&
-            atomic_load_explicit(&p->cases[i].chan->bias.owner, memory_order_acquire) != mine) {
+        if (RT_UNLIKELY(atomic_load_explicit(&entries[i].chan->bias.owner, memory_order_acquire) != mine)) {
             rt_seat_go(mine);
             return false;
         }
@@ -194,29 +228,25 @@ static void sort(chan_t **list, size_t n)
     }
 }
 
-static void lock_all(const plan *p, locks *l)
+static void lock_all(const entry *entries, size_t n, locks *l)
 {
     rt_seat *mine = rt_self()->seat;
-    l->how = NULL;
     l->count = 0;
-    if (lock_by_bias(p, mine)) {
+    if (lock_by_bias(entries, n, mine)) {
         l->how = mine;
         return;
     }
-    for (size_t i = 0; i < p->count; i++)
-        if (is_active(&p->cases[i]))
-            l->order[l->count++] = p->cases[i].chan;
-    sort(l->order, l->count);
-    size_t distinct = 0;
-    for (size_t i = 0; i < l->count; i++)
-        if (i == 0 || l->order[i] != l->order[distinct - 1])
-            l->order[distinct++] = l->order[i];
-    l->count = distinct;
+    l->how = NULL;
+    for (size_t i = 0; i < n; i++)
+        l->order[i] = entries[i].chan;
+    sort(l->order, n);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || l->order[i] != l->order[l->count - 1])
+            l->order[l->count++] = l->order[i];
     for (size_t i = 0; i < l->count; i++)
         rt_bias_lock(&l->order[i]->bias, mine);
 }
 
-/* *l may be gone when the last lock has been left (S4). */
 static void unlock_all(const locks *l)
 {
     if (l->how) {
@@ -238,55 +268,71 @@ static bool leave_all(rt_block *r, void *arg)
 
 /* ---- waiting ---- */
 
+static void list_cases(const plan *p, entry *e)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (is_active(&p->cases[i])) {
+            chan_t *ch = p->cases[i].chan;
+            e->waiter.kind = (int32_t)i;
+            e->chan = ch;
+            e->queue = p->cases[i].kind == ROUTINES_CASE_RECV ? &ch->receivers : &ch->senders;
+            e++;
+        }
+}
+
 static void enter_all(const plan *p, entry *entries, rt_block *me, rt_waiter **won)
 {
     rt_wait_open(me);
-    for (size_t i = 0; i < p->count; i++) {
-        const chan_case_t *c = &p->cases[i];
-        if (!is_active(c))
-            continue;
-        const bool receives = c->kind == ROUTINES_CASE_RECV;
-        entry *e = entries++;
-        e->chan = c->chan;
-        e->waiter = (rt_waiter){
-            .who = me,
-            .won = won,
-            .data = receives ? c->into : (void *)(uintptr_t)c->from, // NOLINT(performance-no-int-to-ptr)
-            .kind = (int32_t)i,
-        };
-        rt_queue_append(receives ? &c->chan->receivers : &c->chan->senders, &e->waiter);
+    for (size_t i = 0; i < p->active; i++) {
+        rt_waiter *w = &entries[i].waiter;
+        const chan_case_t *c = &p->cases[w->kind];
+        w->who = me;
+        w->won = won;
+        w->data = c->kind == ROUTINES_CASE_RECV
+                      ? c->into
+                      : (void *)(uintptr_t)c->from; // NOLINT(performance-no-int-to-ptr)
+        rt_queue_append(entries[i].queue, w);
     }
 }
 
+static void withdraw(entry *e)
+{
+    if (rt_waiter_is_queued(&e->waiter))
+        rt_queue_remove(e->queue, &e->waiter);
+}
+
 /* S4. */
-static void withdraw_all(const plan *p, entry *entries)
+static void withdraw_all(entry *entries, size_t n)
 {
     rt_seat *mine = rt_self()->seat;
-    for (size_t i = 0; i < p->active; i++) {
-        entry *e = &entries[i];
-        if (!rt_waiter_is_queued(&e->waiter))
+    if (lock_by_bias(entries, n, mine)) {
+        for (size_t i = 0; i < n; i++)
+            withdraw(&entries[i]);
+        rt_seat_go(mine);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!rt_waiter_is_queued(&entries[i].waiter))
             continue;
-        rt_seat *how = rt_bias_enter(&e->chan->bias, mine);
-        if (rt_waiter_is_queued(&e->waiter))
-            rt_queue_remove(p->cases[e->waiter.kind].kind == ROUTINES_CASE_RECV ? &e->chan->receivers
-                                                                                : &e->chan->senders,
-                            &e->waiter);
-        rt_bias_leave(&e->chan->bias, how);
+        rt_seat *how = rt_bias_enter(&entries[i].chan->bias, mine);
+        withdraw(&entries[i]);
+        rt_bias_leave(&entries[i].chan->bias, how);
     }
 }
 
 /* With room for an entry and a lock for each active case. */
-static int select_locked(const plan *p, entry *entries, chan_t **order)
+RT_INLINE int select_locked(const plan *p, entry *entries, chan_t **order)
 {
     locks l = {.order = order};
-    rt_block *me = rt_thread_here()->current;
-    lock_all(p, &l);
+    rt_block *me = rt_me();
+    list_cases(p, entries);
+    lock_all(entries, p->active, &l);
     for (ptrdiff_t i; (i = choose(p)) >= 0;) {
         /* a waiter on the other side may be won by another of its channels meanwhile: then it is taken out,
          * and the next look is at what is left */
         rt_block *wake;
         const int rc = try_now(&p->cases[i], (size_t)i, &wake);
-        if (rc != -EAGAIN) {
+        if (RT_LIKELY(rc != -EAGAIN)) {
             unlock_all(&l);
             if (wake)
                 rt_ready_block(wake);
@@ -299,11 +345,13 @@ static int select_locked(const plan *p, entry *entries, chan_t **order)
     }
     rt_waiter *won = NULL;
     enter_all(p, entries, me, &won);
-    if (p->deadline == INT64_MAX)
-        rt_park(leave_all, &l);
-    else
+    if (p->deadline != INT64_MAX)
         rt_park_until(leave_all, &l, p->deadline);
-    withdraw_all(p, entries);
+    else if (l.how)
+        rt_park_inside(NULL, l.how);
+    else
+        rt_park(leave_all, &l);
+    withdraw_all(entries, p->active);
     if (!won)
         return (int)p->instead;
     return won->result == 0 ? (int)won->kind : CHAN_CLOSED((int)won->kind);
@@ -327,26 +375,32 @@ static RT_NOINLINE int select_many(const plan *p)
     return rc;
 }
 
+RT_INLINE int select_plan(const plan *p)
+{
+    if (p->chosen >= 0) {
+        const int rc = try_alone(&p->cases[p->chosen], (size_t)p->chosen);
+        if (RT_LIKELY(rc != -EAGAIN))
+            return rc;
+    } else if (p->active <= 1 && p->at_once) { /* one look at one channel is a moment (C4) */
+        return (int)p->instead;
+    }
+    return p->active <= FEW ? select_few(p) : select_many(p);
+}
+
 int chan_select_array(const chan_case_t *cases, size_t n)
 {
     plan p;
     if (n > CHAN_CASES_MAX || (!cases && n != 0))
         return -EINVAL;
     int rc = make_plan(&p, cases, n);
-    if (rc != 0)
-        return rc;
-    const ptrdiff_t chosen = choose(&p);
-    if (chosen >= 0 && (rc = try_alone(&p.cases[chosen], (size_t)chosen)) != -EAGAIN)
-        return rc;
-    if (p.active <= 1 && chosen < 0 && p.at_once) /* one look at one channel is a moment (C4) */
-        return (int)p.instead;
-    return p.active <= FEW ? select_few(&p) : select_many(&p);
+    if (rc == 0 && p.count != n)
+        rc = -EINVAL;
+    return rc != 0 ? rc : select_plan(&p);
 }
 
 int chan_select_list(const chan_case_t *cases)
 {
-    size_t n = 0;
-    while (cases[n].kind != ROUTINES_CASE_END)
-        n++;
-    return chan_select_array(cases, n);
+    plan p;
+    const int rc = make_plan(&p, cases, CHAN_CASES_MAX);
+    return rc != 0 ? rc : select_plan(&p);
 }

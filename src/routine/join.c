@@ -90,7 +90,7 @@ static int wait_for(rt_block *r, void **result)
 static RT_COLD int run_next(rt_block *child, void **result)
 {
     rt_worker *w = rt_self()->worker;
-    if (rt_ready_enter(&w->ready)) {
+    if (rt_ready_enter_soon(&w->ready)) {
         rt_ready_put_next(&w->ready, child);
         rt_ready_leave(&w->ready);
         rt_notify(w);

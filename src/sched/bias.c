@@ -6,9 +6,10 @@
 
 #include <stdlib.h>
 
-#define STREAK_FIRST 32u /* entries in a row until it is biased: times two for each move */
-#define MOVES_MOST   14
-#define SPINS        64
+/* Entries in a row by the lock until it is biased: as many as together cost about what a revocation does. So,
+ * whatever comes, no more than twice is paid of what the best choice would have cost (Karlin et al. 1988). */
+#define STREAK 256u
+#define SPINS  64
 
 /* A revocation costs as much as some two hundred entries by the lock; a bias that held saves about ten. */
 #define TRUST_LOST  16
@@ -88,14 +89,11 @@ void rt_seat_wake(rt_seat *seat)
     rt_futex_wake(&seat->inside, INT32_MAX);
 }
 
-/* Under lock: owner is `seat`, which somebody else may hold. */
-static void revoke(rt_bias *b, rt_seat *seat, const rt_seat *mine)
+/* Under lock: owner is `seat`, which somebody else holds. */
+static void revoke(rt_bias *b, rt_seat *seat)
 {
     atomic_store_explicit(&b->owner, NULL, memory_order_release); /* B2 */
-    if (seat == mine)
-        return;
-    if (b->moves < MOVES_MOST)
-        b->moves++;
+    b->moved = true;
     if (trust(seat) > TRUST_LEAST)
         set_trust(seat, trust(seat) - TRUST_LOST);
     atomic_fetch_add_explicit(&seat->wanted, 1, memory_order_relaxed); /* ordered by the barrier, B4 */
@@ -115,18 +113,19 @@ void rt_bias_lock(rt_bias *b, rt_seat *mine)
 {
     rt_lock_acquire(&b->lock);
     rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* written under the lock */
+    if (owner == mine) /* B2: nobody else can enter, by either way */
+        return;
     if (RT_UNLIKELY(owner != NULL))
-        revoke(b, owner, mine);
+        revoke(b, owner);
     if (RT_LIKELY(b->last == mine->number)) {
-        if (RT_UNLIKELY(++b->streak >= STREAK_FIRST << b->moves) && mine->number && rt_membarrier_works) {
+        if (RT_UNLIKELY(++b->streak >= STREAK) && mine->number && rt_membarrier_works) {
             b->streak = 0;
             /* B5. release: who finds it sees what was done under the lock before */
             atomic_store_explicit(&b->owner, mine, memory_order_release);
         }
         return;
     }
-    if (b->last && b->moves < MOVES_MOST)
-        b->moves++;
+    b->moved |= b->last != 0;
     b->last = mine->number;
     b->streak = 0;
 }
@@ -142,6 +141,6 @@ void rt_bias_init(rt_bias *b, rt_seat *mine)
 void rt_bias_end(const rt_bias *b, rt_seat *mine)
 {
     /* Never used by anybody else: objects do stay here. */
-    if (b->moves == 0 && b->last == mine->number && trust(mine) < TRUST_MOST)
+    if (!b->moved && b->last == mine->number && trust(mine) < TRUST_MOST)
         set_trust(mine, trust(mine) + 1);
 }

@@ -10,20 +10,23 @@
  * worker that it is biased to. `inside` of a seat counts the entries and exits of its holder into
  * whatever is biased to it: odd, it is in.
  *
- *  B1 The holder of a seat makes `inside` odd, light barrier, reads `owner`. If that is
- *     its seat, it is in. If not, it makes `inside` even again, and takes the lock as anybody does.
- *  B2 Anybody else takes `lock`. If then `owner` is a seat, it clears owner, heavy barrier, reads
- *     that seat's inside; if odd, it waits until inside has changed. Then it is in, until it releases the
- * lock. B3 By the barriers, of a holder that enters (B1) and the one that clears owner (B2) at least one sees
- * the other (membarrier.h): the holder finds owner cleared, or its odd inside is waited for. A change of
- * inside means that the visit of then is over; a later one has seen owner cleared. B4 Leaving by bias makes
- * inside even by a release store, light barrier, and reads `wanted`; the one who waits (B2) counts itself in
- * `wanted` before its heavy barrier. So it sees the change, or is woken. B5 `owner` changes under `lock`
- * only. It becomes a seat again when the lock has been taken by that seat's holder many times in a row; the
- * more often the object has changed hands, the more. B6 Inside, no bias lock is taken by waiting for a seat,
- * and nothing is waited for but locks whose holders never wait for a seat: so whoever is inside soon leaves.
- * Several objects are entered at once either all by bias, in one visit (rt_bias_enter_all), or all by their
- * locks, in the order of their addresses.
+ *  B1 The holder of a seat makes `inside` odd, light barrier, reads `owner`. If that is its seat, it
+ *     is in. If not, it makes `inside` even again, and takes the lock as anybody does.
+ *  B2 Anybody else takes `lock`. If then `owner` is a seat, and not its own, it clears owner, heavy
+ *     barrier, reads that seat's inside; if odd, it waits until inside has changed. Then it is in, until
+ *     it releases the lock. (The holder itself may take the lock too: it keeps out all others.)
+ *  B3 By the barriers, of a holder that enters (B1) and the one that clears owner (B2) at least one
+ *     sees the other (membarrier.h): the holder finds owner cleared, or its odd inside is waited for. A
+ *     change of inside means that the visit of then is over; a later one has seen owner cleared.
+ *  B4 Leaving by bias makes inside even by a release store, light barrier, and reads `wanted`; the
+ *     one who waits (B2) counts itself in `wanted` before its heavy barrier. So it sees the change, or
+ *     is woken.
+ *  B5 `owner` changes under `lock` only. It becomes a seat again when the lock has been taken by that
+ *     seat's holder many times in a row.
+ *  B6 Inside, no bias lock is taken by waiting for a seat, and nothing is waited for but locks whose
+ *     holders never wait for a seat: so whoever is inside soon leaves. Several objects are entered at
+ *     once either all by bias, in one visit of the seat, or all by their locks, in the order of
+ *     their addresses.
  *
  * The section may be held over a switch of stacks: a routine that is about to wait enters itself and is
  * published only when the other side of the switch leaves (design, invariant 1). It ends on the same worker.
@@ -51,7 +54,7 @@ typedef struct {
     /* under lock */
     uint32_t streak; /* entries in a row by the seat `last` */
     uint16_t last;
-    uint8_t moves; /* how often it changed hands, as far as that counts */
+    bool moved; /* it has been used by more than one */
 } rt_bias;
 
 _Static_assert(sizeof(rt_bias) == 24, "the types of sync.h leave three words for it");

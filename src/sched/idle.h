@@ -8,27 +8,26 @@
  * in a moment) or *sleeping* on a futex without a limit. `state` counts the three; it changes
  * under the lock only and is read without. After Go's proc.go and Vyukov's eventcount; by steps:
  *
- *  I1 Whoever makes work visible does, in this order: publish it; light barrier; read
- *     state. If nobody searches and somebody sleeps, it wakes one. If somebody naps, it
- *     does that only when it left more than one item; a lone one is the napper's to see, in time.
- *  I2 Waking counts the woken worker as searching, under the lock: so at most one wake-up is under way,
- *     however many push.
- *  I3 A worker that finds nothing declares itself sleeping and no longer searching, in one
- *     step, heavy barrier, and then looks at every queue once more. If there is
- *     anything it withdraws, and searches again.
- *  I4 By the barriers, of a push and a worker going to sleep at least one sees the other:
- *     the push finds it in state, or I3's last look finds the work. A push that left
- *     it to a searcher (I1) read a state from before that searcher's I3, so the searcher's last
- *     look comes after the push. A push that left it to a napper likewise: a napper only ever goes back
- *     to searching.
+ *  I1 Whoever makes work visible does, in this order: publish it; light barrier; read state. If
+ *     nobody searches and somebody sleeps, it wakes one. If somebody naps, it does that only when it
+ *     left more than one item; a lone one is the napper's to see, in time.
+ *  I2 Waking counts the woken worker as searching, under the lock: so at most one wake-up is under
+ *     way, however many push.
+ *  I3 A worker that finds nothing declares itself sleeping and no longer searching, in one step,
+ *     heavy barrier, and then looks at every queue once more. If there is anything it withdraws, and
+ *     searches again.
+ *  I4 By the barriers, of a push and a worker going to sleep at least one sees the other: the push
+ *     finds it in state, or I3's last look finds the work. A push that left it to a searcher (I1) read a
+ *     state from before that searcher's I3, so the searcher's last look comes after the push. A push
+ *     that left it to a napper likewise: a napper only ever goes back to searching.
  *  I5 A searcher that finds work stops searching before it runs it; the last one to stop wakes
- * another, who finds what pushes left to the first.
- *
- *  I6 Timers. A worker that is about to sleep looks, in its last look (I3), for the earliest time, and if no
- * sleeper will be awake by then (`cover`), sleeps no longer than that. Whoever adds a timer does: publish it,
- * light barrier, read cover; if that is later, it wakes a sleeper, who looks again. As in I4 one sees the
- * other. A cover ends with its sleeper's rest; if that one finds work, it wakes another (I5), who covers
- * then: while anybody sleeps, and nobody searches, some sleeper will be awake when the next timer passes.
+ *     another, who finds what pushes left to the first.
+ *  I6 Timers. A worker that is about to sleep looks, in its last look (I3), for the earliest time,
+ *     and if no sleeper will be awake by then (`cover`), sleeps no longer than that. Whoever adds a
+ *     timer does: publish it, light barrier, read cover; if that is later, it wakes a sleeper, who looks
+ *     again. As in I4 one sees the other. A cover ends with its sleeper's rest; if that one finds work,
+ *     it wakes another (I5), who covers then: while anybody sleeps, and nobody searches, some sleeper
+ *     will be awake when the next timer passes.
  *
  * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
  * list first, so it is woken once.

@@ -13,7 +13,8 @@
 #define SHARED_BATCH 32
 #define SAMPLE       64
 #define TIMERS_BATCH 64
-#define ALL_TIMERS   16 /* so many looks at the own timers for one at everybody's */
+#define OLDEST_EVERY (5 * INT64_C(1000000)) /* ns */
+#define ALL_TIMERS   16                     /* so many looks at the own timers for one at everybody's */
 
 /* ---- control blocks ---- */
 
@@ -163,7 +164,7 @@ void rt_spill(rt_worker *w, rt_block *r)
 
 rt_block *rt_order_woken(rt_worker *w)
 {
-    if (rt_ready_size(&w->ready) == 0 || !rt_ready_enter(&w->ready))
+    if (rt_ready_size(&w->ready) == 0 || !rt_ready_enter_soon(&w->ready))
         return NULL;
     rt_block *r = rt_ready_pop(&w->ready);
     rt_ready_leave(&w->ready);
@@ -172,7 +173,7 @@ rt_block *rt_order_woken(rt_worker *w)
 
 rt_block *rt_order_yielded(rt_worker *w)
 {
-    if (rt_ready_size(&w->ready) == 0 || !rt_ready_enter(&w->ready))
+    if (rt_ready_size(&w->ready) == 0 || !rt_ready_enter_soon(&w->ready))
         return NULL;
     rt_block *r = rt_ready_pop_yielded(&w->ready);
     rt_ready_leave(&w->ready);
@@ -181,7 +182,7 @@ rt_block *rt_order_yielded(rt_worker *w)
 
 void rt_order_append(rt_worker *w, rt_block *r)
 {
-    if (RT_LIKELY(rt_ready_enter(&w->ready))) {
+    if (RT_LIKELY(rt_ready_enter_soon(&w->ready))) {
         rt_ready_append(&w->ready, r);
         rt_ready_leave(&w->ready);
     } else {
@@ -213,7 +214,7 @@ rt_block *rt_order_shared(rt_worker *w)
         rt->head = first->link;
         left--;
         /* a fair share comes along, so that the lock is not taken for each */
-        if (left >= rt->worker_count && rt_ready_enter(&w->ready)) {
+        if (left >= rt->worker_count && rt_ready_enter_soon(&w->ready)) {
             for (; more < left / rt->worker_count && more < SHARED_BATCH; more++) {
                 rt_block *r = rt->head;
                 rt->head = r->link;
@@ -276,12 +277,21 @@ static void look_at_timers(rt_worker *w)
         rt_notify(w);
 }
 
+rt_block *rt_order_oldest_at_last(rt_worker *w)
+{
+    const int64_t now = rt_clock_now();
+    if (now - w->oldest_at < OLDEST_EVERY)
+        return NULL;
+    w->oldest_at = now;
+    return rt_order_oldest(w);
+}
+
 rt_block *rt_order_unusual(rt_worker *w)
 {
     look_at_timers(w);
     switch (w->tick / RT_UNUSUAL_PICK % 4) {
     case 0:
-        return rt_order_oldest(w);
+        return rt_order_oldest_at_last(w);
     case 2:
         return rt_order_yielded(w);
     default:

@@ -30,6 +30,11 @@ rt_block *rt_order_oldest(rt_worker *w);
 rt_block *rt_order_shared(rt_worker *w);
 rt_block *rt_order_unusual(rt_worker *w);
 
+/* The oldest entry of the own deque, if that has not had its turn for some milliseconds. Not more often: in a
+ * tree of routines it is the largest part of what is left, it wants a stack, and it is what a thief is to
+ * find. */
+rt_block *rt_order_oldest_at_last(rt_worker *w);
+
 /* A START entry was taken out of a deque: true if the caller won the right to start it (R1, R4); else it is
  * dropped. */
 bool rt_order_claim(rt_block *r);
@@ -54,6 +59,15 @@ rt_block *rt_search_work(rt_worker *w);
 /* One look at every other worker, beginning anywhere. *lone: one had a lone item, which was not taken.
  * search.c */
 rt_block *rt_search_steal(rt_worker *w, bool *lone);
+
+/* Has it work, but so little that it will most likely do it itself before anybody else could: one item, or a
+ * few routines that are ready to go on? A hint. */
+#define RT_FEW_READY 16
+RT_INLINE bool rt_order_has_little(const rt_worker *w)
+{
+    const uint64_t entries = (uint64_t)rt_deque_size(&w->deque), ready = rt_ready_size(&w->ready);
+    return entries == 0 ? ready != 0 && ready <= RT_FEW_READY : entries + ready == 1;
+}
 
 /* Gives the pool all but `keep` of the worker's warm stacks. scheduler.c */
 void rt_stacks_flush(rt_worker *w, uint32_t keep);

@@ -4,6 +4,18 @@
  */
 #include "ready.h"
 
+#define LOOKS 100 /* pauses: a few microseconds */
+
+bool rt_ready_enter_wait(rt_ready *l)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        rt_relax();
+        if (atomic_load_explicit(&l->thief_in, memory_order_relaxed) == 0 && rt_ready_enter(l)) /* a hint */
+            return true;
+    }
+    return false;
+}
+
 rt_block *rt_ready_steal(rt_ready *l, uint64_t most, uint64_t *got)
 {
     uint32_t out = 0;

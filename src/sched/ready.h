@@ -9,8 +9,8 @@
  * stores, the thief pays for the barrier (membarrier.h).
  *
  *  L1 The owner sets owner_in, light barrier, reads thief_in. If a thief is in, it
- *     backs out: the list is closed to it for the moment, and it does without (pushes go to the shared
- *     queue, pops find nothing). It never waits.
+ *     backs out and tries again for as long as a thief usually takes. If the list stays closed (the thief
+ *     has lost its CPU), it does without: pushes go to the shared queue, pops find nothing.
  *  L2 A thief wins thief_in from other thieves by compare-and-swap, heavy
  *     barrier, reads owner_in. If the owner is in, it backs out.
  *  L3 By the barriers not both read the other's flag as clear (membarrier.h), so not
@@ -55,6 +55,15 @@ RT_INLINE bool rt_ready_enter(rt_ready *l)
         return true;
     atomic_store_explicit(&l->owner_in, 0, memory_order_release);
     return false;
+}
+
+/* Owner: the same, having waited for up to a few microseconds, which is what a thief takes (L1). */
+RT_COLD bool rt_ready_enter_wait(rt_ready *l);
+
+/* Owner: in; false: a thief is in, and stays. */
+RT_INLINE bool rt_ready_enter_soon(rt_ready *l)
+{
+    return RT_LIKELY(rt_ready_enter(l)) || rt_ready_enter_wait(l);
 }
 
 /* Owner. */

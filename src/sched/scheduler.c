@@ -80,7 +80,8 @@ static bool stack_left(rt_block *nobody, void *arg)
     return true;
 }
 
-/* What a switch passes to the other side: something to do there, or one of two short words. */
+/* What a switch passes to the other side, to be done there: nothing; a commit; or, told by the lowest bits of
+ * a word, to leave what the switch was made inside of: the worker's ready list, its seat, or a lock. */
 typedef struct {
     rt_commit_fn *fn;
     void *arg;
@@ -88,24 +89,34 @@ typedef struct {
 } commit;
 
 #define NOTHING    NULL
-#define LEAVE_LIST ((void *)1) /* the switch was made inside the worker's ready list */
+#define LEAVE_LIST 1 /* alone */
+#define LEAVE_SEAT 3 /* alone */
+#define LEAVE_LOCK 2 /* and the address of an rt_bias */
+#define LEAVE_WHAT 3 /* the bits */
+
+RT_INLINE void *word(uintptr_t what)
+{
+    return (void *)what; // NOLINT(performance-no-int-to-ptr)
+}
 
 static void ready_local(rt_worker *w, rt_block *r);
 
 /* First thing on the other side of a switch. The thread may be another one than before. */
-static void arrived(void *passed)
+RT_INLINE void arrived(void *passed)
 {
-    if (passed == NOTHING)
-        return;
-    rt_worker *w = rt_self()->worker;
-    if (passed == LEAVE_LIST) {
-        rt_ready_leave(&w->ready);
-        return;
+    const uintptr_t what = (uintptr_t)passed & LEAVE_WHAT;
+    if (what == LEAVE_SEAT) {
+        rt_seat_go(rt_self()->seat);
+    } else if (what == LEAVE_LIST) {
+        rt_ready_leave(&rt_self()->worker->ready);
+    } else if (what == LEAVE_LOCK) {
+        rt_bias_unlock(word((uintptr_t)passed - LEAVE_LOCK));
+    } else if (passed != NOTHING) {
+        const commit *c = passed;
+        rt_block *r = c->r; /* *c is gone once r is published */
+        if (RT_UNLIKELY(!c->fn(r, c->arg)))
+            ready_local(rt_self()->worker, r);
     }
-    const commit *c = passed;
-    rt_block *r = c->r; /* *c is gone once r is published */
-    if (RT_UNLIKELY(!c->fn(r, c->arg)))
-        ready_local(w, r);
 }
 
 /* From one stack to another; `last`: for ever. Returns what the switch back passes. */
@@ -268,6 +279,31 @@ void rt_park(rt_commit_fn *fn, void *arg)
     leave(t, standing(t, r), &r->sp, rt_order_pick(w), &c, false);
 }
 
+/* The short way of a park: straight to the routine that was woken first. False: not now. */
+RT_INLINE bool park_short(rt_thread *t, void *pass)
+{
+    rt_worker *w = t->worker;
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY((w->tick + 1) % RT_UNUSUAL_PICK == 0) ||
+        RT_UNLIKELY(!rt_ready_enter(&w->ready)))
+        return false;
+    rt_block *next = w->ready.woken.head;
+    if (RT_UNLIKELY(!next) || RT_UNLIKELY(!next->stack)) {
+        rt_ready_leave(&w->ready);
+        return false;
+    }
+    rt_ready_pop(&w->ready);
+    rt_ready_leave(&w->ready);
+    w->tick++;
+    rt_counter_add(&w->counts.parks, 1);
+    rt_counter_add(&w->counts.switches, 1);
+    rt_block *r = t->current;
+    rt_stack *from = standing(t, r);
+    t->current = next;
+    t->stack = next->stack;
+    arrived(switch_stacks(from, &r->sp, next->stack, next->sp, pass, false));
+    return true;
+}
+
 typedef struct {
     rt_bias *bias;
     rt_seat *how;
@@ -282,10 +318,16 @@ static bool leave_section(rt_block *r, void *arg)
     return true;
 }
 
-void rt_park_inside(rt_bias *bias, rt_seat *how)
+static RT_NOINLINE void park_inside_slow(rt_bias *bias, rt_seat *how)
 {
     section s = {bias, how};
     rt_park(leave_section, &s);
+}
+
+void rt_park_inside(rt_bias *bias, rt_seat *how)
+{
+    if (!park_short(rt_self(), how ? word(LEAVE_SEAT) : word((uintptr_t)bias + LEAVE_LOCK)))
+        park_inside_slow(bias, how);
 }
 
 typedef struct {
@@ -324,7 +366,7 @@ void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline)
 static void ready_local(rt_worker *w, rt_block *r)
 {
     rt_counter_add(&w->counts.readies, 1);
-    if (RT_UNLIKELY(!rt_ready_enter(&w->ready))) {
+    if (RT_UNLIKELY(!rt_ready_enter_soon(&w->ready))) {
         rt_counter_add(&w->counts.spills, 1);
         rt_order_share(w->runtime, r, false);
         return;
@@ -366,7 +408,7 @@ void rt_ready_all(rt_waiter *list)
 
 void rt_notify_slow(rt_worker *w)
 {
-    rt_idle_wake(&w->runtime->idle, rt_deque_size(&w->deque) + (int64_t)rt_ready_size(&w->ready) < 2);
+    rt_idle_wake(&w->runtime->idle, rt_order_has_little(w));
 }
 
 /* A commit: the routine is saved and may run again. */
@@ -374,7 +416,7 @@ static bool yielded(rt_block *r, void *arg)
 {
     (void)arg;
     rt_worker *w = rt_self()->worker;
-    if (RT_LIKELY(rt_ready_enter(&w->ready))) {
+    if (RT_LIKELY(rt_ready_enter_soon(&w->ready))) {
         rt_ready_append_yielded(&w->ready, r);
         rt_ready_leave(&w->ready);
         rt_notify(w); /* whoever it yields to may have been the last visible one */
@@ -438,22 +480,17 @@ bool rt_yield(void)
     rt_stack *stack = standing(t, r);
     t->current = next;
     t->stack = next->stack;
-    arrived(switch_stacks(stack, &r->sp, next->stack, next->sp, LEAVE_LIST, false));
+    arrived(switch_stacks(stack, &r->sp, next->stack, next->sp, word(LEAVE_LIST), false));
     return true;
 }
-
-/* How many breaths go by before one is for the oldest entry of the own deque: rarely, since in a tree of
- * routines that is the largest part of what is left, and wants a stack. */
-#define BREATHS_FOR_OLDEST 16
 
 void rt_breathe(void)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
     rt_block *next = rt_order_woken(w);
-    if (!next && (next = rt_order_yielded(w)) == NULL && (next = rt_order_shared(w)) == NULL &&
-        ++w->breaths % BREATHS_FOR_OLDEST == 0)
-        next = rt_order_oldest(w);
+    if (!next && (next = rt_order_yielded(w)) == NULL && (next = rt_order_shared(w)) == NULL)
+        next = rt_order_oldest_at_last(w);
     if (next)
         yield_to(t, next);
 }

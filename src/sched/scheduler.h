@@ -83,6 +83,13 @@ void rt_recycle(rt_block *r);
 /* The calling thread's record; made if this is a plain thread that has none. Never NULL: no memory panics. */
 rt_thread *rt_thread_here(void);
 
+/* What waits when the caller waits: the calling routine, or the plain thread's stand-in. */
+RT_INLINE rt_block *rt_me(void)
+{
+    rt_block *me = rt_self()->current;
+    return RT_LIKELY(me != NULL) ? me : rt_thread_here()->current;
+}
+
 /*
  * For the first function of a routine's stack (runtime's `entry`): called first of all with what the switch
  * passed; then after each routine, which is over, to get the next one to run on this very stack.

@@ -10,9 +10,9 @@
 #define WORTH_STEALING   1000 /* ns, the switches there and back included */
 #define POOR_MOST        4
 #define STEAL_TOMBSTONES 1024
-#define LONE_LOOKS       24 /* pauses between the two looks at a lone item: 1 to 2 microseconds */
+#define LITTLE_LOOKS     24 /* pauses between the two looks at a victim that has little: 1 to 2 microseconds */
 #define NAP_FIRST        (20 * INT64_C(1000))
-#define NAP_LAST         (320 * INT64_C(1000))
+#define NAP_LAST         (160 * INT64_C(1000))
 #define STACK_IDLE       16 /* warm stacks that a worker keeps when it goes to sleep */
 
 /* What tells whether a worker makes progress. */
@@ -54,17 +54,19 @@ static rt_block *steal_from(rt_worker *w, rt_worker *v)
     return r;
 }
 
-/* The victim has one item only, which it will most likely run in a moment itself: taking it away costs both
- * more than it gains. Taken only if it is still there after a short while. */
-static rt_block *steal_lone(rt_worker *w, rt_worker *v)
+/* The victim has little: one item, or a few routines that are ready to go on. Most likely it will run them in
+ * a moment itself, and taking them away, from caches and partners, costs more than it gains. Taken only if
+ * they are still there after a short while, in which it did not get through as many as it has. */
+static rt_block *steal_little(rt_worker *w, rt_worker *v)
 {
     const rt_block *item = rt_deque_peek(&v->deque);
     /* relaxed: compared only. A block is never unmapped. */
     const uint64_t word = item ? atomic_load_explicit(&item->word, memory_order_relaxed) : 0;
-    const uint64_t done = progress(v);
-    for (int i = 0; i < LONE_LOOKS; i++)
+    const uint64_t done = progress(v), few = rt_ready_size(&v->ready);
+    for (int i = 0; i < LITTLE_LOOKS; i++)
         rt_relax();
-    if (rt_deque_peek(&v->deque) != item || progress(v) != done ||
+    const uint64_t did = progress(v) - done;
+    if ((did != 0 && did >= few) || rt_deque_peek(&v->deque) != item ||
         (item && atomic_load_explicit(&item->word, memory_order_relaxed) != word)) /* as above */
         return NULL;
     return steal_from(w, v);
@@ -81,10 +83,9 @@ rt_block *rt_search_steal(rt_worker *w, bool *lone)
         rt_worker *v = &rt->workers[at];
         if (v == w)
             continue;
-        const uint64_t items = (uint64_t)rt_deque_size(&v->deque) + rt_ready_size(&v->ready);
-        if (items == 1) {
+        if (rt_order_has_little(v)) {
             shy = v;
-        } else if (items > 1) {
+        } else if (rt_deque_size(&v->deque) > 0 || rt_ready_size(&v->ready) > 0) {
             rt_block *r = steal_from(w, v);
             if (r)
                 return r;
@@ -93,7 +94,7 @@ rt_block *rt_search_steal(rt_worker *w, bool *lone)
     }
     if (!shy)
         return NULL;
-    rt_block *r = steal_lone(w, shy);
+    rt_block *r = steal_little(w, shy);
     if (!r)
         *lone = true;
     return r;

@@ -35,7 +35,8 @@ void rt_timers_remove(rt_alarm *alarm)
     if (alarm->timer.prev) {
         const bool earliest = alarm->timer.when == rt_timers_next(timers);
         rt_wheel_remove(&timers->wheel, &alarm->timer);
-        if (earliest) /* perhaps too early, so that a wake-up is for nothing: rather that than a search each time */
+        if (earliest) /* perhaps too early, so that a wake-up is for nothing: rather that than a search each
+                         time */
             atomic_store_explicit(&timers->next, rt_wheel_not_before(&timers->wheel),
                                   memory_order_relaxed); /* as publish_next */
     }

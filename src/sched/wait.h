@@ -29,7 +29,7 @@ typedef struct rt_waiter {
 /* First in, first out. head is relaxed and atomic for those who look without the lock. */
 typedef struct {
     _Atomic(rt_waiter *) head;
-    rt_waiter *tail;
+    rt_waiter *tail; /* means something while head is not null */
 } rt_queue;
 
 RT_INLINE rt_waiter *rt_queue_head(const rt_queue *q)
@@ -114,6 +114,16 @@ RT_INLINE bool rt_wait_win(rt_block *r)
                                                    memory_order_acq_rel, memory_order_relaxed);
 }
 
+/* As rt_queue_remove, of the head. */
+RT_INLINE void rt_queue_pop(rt_queue *q, rt_waiter *head)
+{
+    rt_waiter *next = head->next;
+    if (RT_UNLIKELY(next != NULL))
+        next->prev = NULL;
+    atomic_store_explicit(&q->head, next, memory_order_relaxed);       /* as in rt_queue_head */
+    atomic_store_explicit(&head->queued, false, memory_order_release); /* as in rt_queue_remove */
+}
+
 /* Under the lock: takes out the first waiter that can still be woken, and wins it. The caller readies
  * w->who when it has left. NULL: there is none. */
 RT_INLINE rt_waiter *rt_queue_take(rt_queue *q)
@@ -121,16 +131,16 @@ RT_INLINE rt_waiter *rt_queue_take(rt_queue *q)
     rt_waiter *w;
     while ((w = rt_queue_head(q)) != NULL) {
         if (RT_LIKELY(!w->won)) {
-            rt_queue_remove(q, w);
+            rt_queue_pop(q, w);
             return w;
         }
         rt_waiter **won = w->won; /* both are its owner's again once it is out, unless we have won */
         if (rt_wait_win(w->who)) {
-            rt_queue_remove(q, w);
+            rt_queue_pop(q, w);
             *won = w;
             return w;
         }
-        rt_queue_remove(q, w);
+        rt_queue_pop(q, w);
     }
     return NULL;
 }

@@ -86,8 +86,8 @@ static void vacate(rt_wheel *w, unsigned level, unsigned slot)
     w->mixed[level] &= ~BIT(slot);
     if (!others) {
         w->levels &= ~LEVEL(level);
-    } else if (slot <
-               FIRST(others)) { /* W7. The new first one lies ahead: it is not W3's, which is before all */
+    } else if (slot < FIRST(others)) {
+        /* W7. The new first one lies ahead: W3's comes before all others. */
         const unsigned first = FIRST(others);
         const bool known = !(w->mixed[level] & BIT(first));
         w->soonest[level] = known ? w->slots[level][first]->when : time_of(start_of(w, level, first));
@@ -133,7 +133,7 @@ void rt_wheel_remove(rt_wheel *w, rt_timer *t)
             w->slots[level][slot] = t->next;
         if (t->next->next == t->next)
             w->mixed[level] &= ~BIT(slot);
-        if (t->when == w->soonest[level] && slot == FIRST(w->occupied[level])) { /* W7 */
+        if (t->when == w->soonest[level]) { /* W7; so it was in the first slot */
             if (w->mixed[level] & BIT(slot)) {
                 w->exact &= ~LEVEL(level);
             } else {
@@ -244,8 +244,8 @@ rt_timer *rt_wheel_expire(rt_wheel *w, int64_t now, size_t most)
     while (most > 0 && rt_wheel_not_before(w) <= now && w->levels) {
         const unsigned level = FIRST(w->levels), slot = FIRST(w->occupied[level]);
         if (level > 0 && w->mixed[level] & BIT(slot)) {
-            advance(w,
-                    start_of(w, level, slot)); /* not beyond now: a slot's soonest is not before its start */
+            /* which is not beyond now: `soonest` is not before it (W7) */
+            advance(w, start_of(w, level, slot));
             continue;
         }
         if (w->mixed[level] & BIT(slot))

@@ -9,27 +9,31 @@
  * to milliseconds and knows of a far timer only when its slot begins, this one is exact: to the nanosecond of
  * `when`, in its order, and for every int64_t. By steps:
  *
- *  W1 A tick is 1024 ns. Ticks have 54 bits: nine digits of six, and a level for each digit. The wheel has a
- *     position, a tick. A timer stands at the level of the highest digit in which its tick differs from the
- *     position (level 0 if in none), in the slot that this digit of its own names.
- *  W2 So a timer of level n agrees with the position in all digits above n, and is ahead of it in digit n.
- *     Therefore all of a level are earlier than all of the next, the slots of a level stand in the order of
- *     time, and the earliest timer is in the first occupied slot of the lowest occupied level.
- *  W3 What is added with a tick before the position (it is past) is taken as if it had the position's own. It
- *     then shares that slot of level 0, the first of all, with what is due in this very tick.
- *  W4 The position only moves forward, and only to a tick that no timer is before (W3's have
- *     been taken out then). If its highest digit to change is n, no timer is left at the levels below n,
- *     and of those at n and above only the ones in the slot of level n that it now points to stand wrong by
- * W1: these are put where they belong, in their order. A timer so moves to ever lower levels, eight times at
- * most. W5 By W1 and W4 a timer's slot depends on nothing but its `when` and the position: equal ones are
- * always in the same slot. Slots are first in, first out, and W4 moves timers into empty slots: so equal ones
- * stay in the order in which they were added. W6 A slot is marked as mixed once a timer joins it behind a
- * later one. As long as it is not, its head is its earliest, and what is due is taken from there, at any
- * level, without a detour over the lower ones. A mixed slot that becomes due is spread over the lower levels
- * by W4; one of level 0 is sorted, stably. W7 Each level knows a time that no timer of its first slot, and so
- * none of the level, is before: `soonest`. It is exact after an addition below it, and whenever the slot is
- * not mixed. When the earliest of a mixed slot is removed it remains as a bound, until somebody asks for
- * more.
+ *  W1 A tick is 1024 ns. Ticks have 54 bits: nine digits of six, and a level for each digit. The
+ *     wheel has a position, a tick. A timer stands at the level of the highest digit in which its tick
+ *     differs from the position (level 0 if in none), in the slot that this digit of its own names.
+ *  W2 So a timer of level n agrees with the position in all digits above n, and is ahead of it in
+ *     digit n. Therefore all of a level are earlier than all of the next, the slots of a level stand in
+ *     the order of time, and the earliest timer is in the first occupied slot of the lowest occupied
+ *     level.
+ *  W3 What is added with a tick before the position (it is past) is taken as if it had the position's
+ *     own. It then shares that slot of level 0, the first of all, with what is due in this very tick.
+ *  W4 The position only moves forward, and only to a tick that no timer is before (W3's have been
+ *     taken out then). If its highest digit to change is n, no timer is left at the levels below n, and
+ *     of those at n and above only the ones in the slot of level n that it now points to stand wrong by
+ *     W1: these are put where they belong, in their order. A timer so moves to ever lower levels, eight
+ *     times at most.
+ *  W5 By W1 and W4 a timer's slot depends on nothing but its `when` and the position: equal ones are
+ *     always in the same slot. Slots are first in, first out, and W4 moves timers into empty slots: so
+ *     equal ones stay in the order in which they were added.
+ *  W6 A slot is marked as mixed once a timer joins it behind a later one. As long as it is not, its
+ *     head is its earliest, and what is due is taken from there, at any level, without a detour over the
+ *     lower ones. A mixed slot that becomes due is spread over the lower levels by W4; one of level 0 is
+ *     sorted, stably.
+ *  W7 Each level knows a time that no timer of its first slot, and so none of the level, is before:
+ *     `soonest`. It is exact after an addition below it, and when something was taken or removed from a
+ *     first slot that is not mixed. Once the earliest of a mixed slot is removed, or a mixed slot becomes
+ *     the first, it is a bound, until somebody asks for more.
  */
 #ifndef RT_SCHED_WHEEL_H
 #define RT_SCHED_WHEEL_H

@@ -42,8 +42,8 @@ typedef struct rt_worker {
     uint64_t attr;     /* the default rt_attr */
     uint32_t dead;     /* at most so many of the deque's entries are tombstones of ours (R2) */
     uint32_t next_run; /* routines taken from the next slot in a row */
-    uint32_t breaths;  /* calls of rt_breathe that found nobody (R8) */
     uint32_t poor;     /* thefts in a row that were not worth it */
+    int64_t oldest_at; /* when the oldest entry of the deque had its turn */
     int64_t stolen_at; /* when the last theft was, if nothing has ended since; 0: none */
     uint32_t stack_count;
     rt_stack *stacks;    /* warm ones, by link */

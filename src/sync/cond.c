@@ -48,7 +48,7 @@ int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
     if (!cond_ || !mutex)
         return -EINVAL;
     cond *c = inside(cond_);
-    rt_waiter w = {.who = rt_sync_me()};
+    rt_waiter w = {.who = rt_me()};
     if (!rt_mutex_is_held(mutex, w.who))
         return -EPERM;
     leaving l = {.bias = &c->bias, .mutex = mutex};

@@ -6,16 +6,18 @@
  * fast, since a running routine can take it many times while the one that was woken for it is
  * on its way; and whoever has waited for longer than HANDOVER gets it handed.
  *
- *  M1 `word` is the holder, or null, and perhaps WAITERS: then the release is done under `lock`. A free word
- * is 0. It becomes a holder by compare-and-swap from 0; WAITERS is set and cleared under lock, by
- * compare-and-swap while it is held. M2 Who finds it held enters itself into the queue under lock, having set
- * WAITERS in the word of the holder: so that one's release comes to lock, and finds it. M3 A release with
- * waiters takes the first one out of the queue, leaves lock, and frees the word: this is its last touch,
- * since the next holder may free the mutex. Then it makes that waiter ready, which is now *on its way*: it
- * comes back under lock, and either takes the mutex, with WAITERS if others are in the queue, or goes back to
- * the head of the queue (M2). So while somebody is on his way the word need not say that there are others. M4
- * If `handover` is set, by one on its way who came too late for too long, the release makes the first waiter
- * the holder instead.
+ *  M1 `word` is the holder, or null, and perhaps WAITERS: then the release is done under `lock`. A
+ *     free word is 0. It becomes a holder by compare-and-swap from 0; WAITERS is set and cleared under
+ *     lock, by compare-and-swap while it is held.
+ *  M2 Who finds it held enters itself into the queue under lock, having set WAITERS in the word of
+ *     the holder: so that one's release comes to lock, and finds it.
+ *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word:
+ *     this is its last touch, since the next holder may free the mutex. Then it makes that waiter ready,
+ *     which is now *on its way*: it comes back under lock, and either takes the mutex, with WAITERS if
+ *     others are in the queue, or goes back to the head of the queue (M2). So while somebody is on his
+ *     way the word need not say that there are others.
+ *  M4 If `handover` is set, by one on its way who came too late for too long, the release makes the
+ *     first waiter the holder instead.
  */
 #include <string.h>
 
@@ -130,7 +132,7 @@ int routine_mutex_lock(routine_mutex_t *m)
 {
     if (RT_UNLIKELY(!m))
         return -EINVAL;
-    rt_block *me = rt_sync_me();
+    rt_block *me = rt_me();
     if (RT_LIKELY(try_lock(inside(m), me)))
         return 0;
     if (rt_mutex_is_held(m, me))
@@ -143,7 +145,7 @@ int routine_mutex_trylock(routine_mutex_t *m)
 {
     if (!m)
         return -EINVAL;
-    return try_lock(inside(m), rt_sync_me()) ? 0 : -EBUSY;
+    return try_lock(inside(m), rt_me()) ? 0 : -EBUSY;
 }
 
 /* Somebody waits. False: nobody did, after all, and the word says so now. */
@@ -190,7 +192,7 @@ int routine_mutex_unlock(routine_mutex_t *m)
 {
     if (RT_UNLIKELY(!m))
         return -EINVAL;
-    rt_block *me = rt_sync_me();
+    rt_block *me = rt_me();
     if (RT_UNLIKELY(!rt_mutex_is_held(m, me)))
         return -EPERM;
     rt_mutex_release(m, me);

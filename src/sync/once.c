@@ -25,7 +25,7 @@ static bool leave(rt_block *r, void *arg)
 
 static RT_NOINLINE int once_slow(once *o, void (*fn)(void))
 {
-    rt_block *me = rt_sync_me();
+    rt_block *me = rt_me();
     rt_lock_acquire(&o->lock);
     const uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed); /* under lock */
     if (state == RUNNING && o->runner != me) {

@@ -47,7 +47,7 @@ static int lock(routine_rwlock_t *lock, int kind, bool wait)
     if (RT_UNLIKELY(!lock))
         return -EINVAL;
     rwlock *l = inside(lock);
-    rt_block *me = rt_sync_me();
+    rt_block *me = rt_me();
     rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
     const bool mine = l->writer == me;
     const bool taken = !mine && take(l, me, kind);
@@ -107,7 +107,7 @@ int routine_rwlock_unlock(routine_rwlock_t *lock)
     int rc = 0;
     rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
     if (l->writer) {
-        if (l->writer == rt_sync_me())
+        if (l->writer == rt_me())
             l->writer = NULL;
         else
             rc = -EPERM;

@@ -16,13 +16,6 @@
 #include "../../include/routines/sync.h"
 #include "../sched/scheduler.h"
 
-/* The calling routine, or the stand-in of the plain thread. */
-RT_INLINE rt_block *rt_sync_me(void)
-{
-    rt_block *me = rt_self()->current;
-    return RT_LIKELY(me != NULL) ? me : rt_thread_here()->current;
-}
-
 /* Inside: waits in the queue until taken out, and leaves meanwhile. `kind` is the object's affair. */
 void rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how, int32_t kind);
 

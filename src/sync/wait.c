@@ -6,7 +6,7 @@
 
 void rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how, int32_t kind)
 {
-    rt_waiter w = {.who = rt_sync_me(), .kind = kind};
+    rt_waiter w = {.who = rt_me(), .kind = kind};
     rt_queue_append(queue, &w);
     rt_park_inside(bias, how);
 }
