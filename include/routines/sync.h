@@ -32,13 +32,13 @@ ROUTINES_BEGIN
 
 /* Opaque; do not touch the members. So with all types here. */
 typedef struct {
-    uintptr_t opaque[4];
+    uintptr_t opaque[5];
 } routine_mutex_t;
 
 #define ROUTINE_MUTEX_INITIALIZER                                                                            \
     {                                                                                                        \
         {                                                                                                    \
-            0, 0, 0, 0                                                                                       \
+            0, 0, 0, 0, 0                                                                                    \
         }                                                                                                    \
     }
 

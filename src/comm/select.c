@@ -41,6 +41,7 @@ typedef struct {
     size_t count;
     size_t active;     /* cases with a channel */
     ptrdiff_t chosen;  /* one of those that seemed ready, each with the same chance; -1: none did */
+    ptrdiff_t always;  /* a send on a broadcast, which never waits; -1: none */
     ptrdiff_t instead; /* the default, or the case of the nearest time; -1: none */
     bool at_once;      /* it is a default */
     int64_t deadline;
@@ -60,7 +61,15 @@ static bool is_active(const chan_case_t *c)
 
 static bool seems_ready(const chan_case_t *c)
 {
-    return c->kind == ROUTINES_CASE_RECV ? rt_chan_may_recv(c->chan) : rt_chan_may_send(c->chan);
+    if (c->kind == ROUTINES_CASE_RECV)
+        return rt_chan_may_recv(c->chan);
+    return rt_chan_may_send(c->chan) || c->chan->kind == RT_CHAN_BROADCAST;
+}
+
+/* What a select returns whose case i had this result. */
+static int result_of(int rc, size_t i)
+{
+    return rc == 0 ? (int)i : rc == -EPIPE ? CHAN_CLOSED((int)i) : rc;
 }
 
 /* Under the lock of its channel: the case's result, or -EAGAIN. */
@@ -74,11 +83,13 @@ static int try_now(const chan_case_t *c, size_t i, rt_block **wake)
     } else {
         rc = rt_chan_send_now(c->chan, c->from, wake);
     }
-    return rc == 0 ? (int)i : rc == -EPIPE ? CHAN_CLOSED((int)i) : rc;
+    return result_of(rc, i);
 }
 
 static int try_alone(const chan_case_t *c, size_t i)
 {
+    if (RT_UNLIKELY(c->chan->kind == RT_CHAN_BROADCAST))
+        return result_of(rt_broadcast_send((rt_broadcast *)(void *)c->chan, c->from), i);
     rt_block *wake;
     rt_seat *how = rt_bias_enter(&c->chan->bias, rt_self()->seat);
     const int rc = try_now(c, i, &wake);
@@ -155,7 +166,7 @@ RT_INLINE int make_plan(plan *p, const chan_case_t *cases, size_t most)
 {
     uint16_t ready[FEW];
     size_t count = 0, i;
-    *p = (plan){.cases = cases, .chosen = -1, .instead = -1, .deadline = INT64_MAX};
+    *p = (plan){.cases = cases, .chosen = -1, .always = -1, .instead = -1, .deadline = INT64_MAX};
     for (i = 0; i < most && cases[i].kind != ROUTINES_CASE_END; i++) {
         const chan_case_t *c = &cases[i];
         if (RT_UNLIKELY(c->kind != ROUTINES_CASE_RECV && c->kind != ROUTINES_CASE_SEND)) {
@@ -167,9 +178,12 @@ RT_INLINE int make_plan(plan *p, const chan_case_t *cases, size_t most)
         if (!c->chan)
             continue;
         rt_chan_check_size(c->chan, c->size);
-        if (RT_UNLIKELY(c->chan->kind != RT_CHAN_PLAIN) &&
-            (c->chan->kind == RT_CHAN_BROADCAST || c->kind == ROUTINES_CASE_SEND))
-            return -EPERM;
+        if (RT_UNLIKELY(c->chan->kind != RT_CHAN_PLAIN)) {
+            if ((c->chan->kind == RT_CHAN_BROADCAST) != (c->kind == ROUTINES_CASE_SEND))
+                return -EPERM;
+            if (c->chan->kind == RT_CHAN_BROADCAST)
+                p->always = (ptrdiff_t)i;
+        }
         p->active++;
         if (seems_ready(c)) {
             if (count < FEW)
@@ -381,6 +395,8 @@ RT_INLINE int select_plan(const plan *p)
         const int rc = try_alone(&p->cases[p->chosen], (size_t)p->chosen);
         if (RT_LIKELY(rc != -EAGAIN))
             return rc;
+        if (p->always >= 0)
+            return try_alone(&p->cases[p->always], (size_t)p->always);
     } else if (p->active <= 1 && p->at_once) { /* one look at one channel is a moment (C4) */
         return (int)p->instead;
     }

@@ -6,18 +6,21 @@
  * fast, since a running routine can take it many times while the one that was woken for it is
  * on its way; and whoever has waited for longer than HANDOVER gets it handed.
  *
- *  M1 `word` is the holder, or null, and perhaps WAITERS: then the release is done under `lock`. A
- *     free word is 0. It becomes a holder by compare-and-swap from 0; WAITERS is set and cleared under
- *     lock, by compare-and-swap while it is held.
+ *  M1 `word` is the id of the holder, or 0, and two flags. It becomes a holder by compare-and-swap from
+ *     0, by anybody. WAITERS is set and cleared under `lock`, while it is held: then the release is done
+ *     under lock too.
  *  M2 Who finds it held enters itself into the queue under lock, having set WAITERS in the word of
  *     the holder: so that one's release comes to lock, and finds it.
- *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word:
- *     this is its last touch, since the next holder may free the mutex. Then it makes that waiter ready,
- *     which is now *on its way*: it comes back under lock, and either takes the mutex, with WAITERS if
- *     others are in the queue, or goes back to the head of the queue (M2). So while somebody is on his
- *     way the word need not say that there are others.
- *  M4 If `handover` is set, by one on its way who came too late for too long, the release makes the
- *     first waiter the holder instead.
+ *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word but
+ *     for COMING: this is its last touch, since the next holder may free the mutex. Then it makes that
+ *     waiter ready, which is now *on its way*, noted in `coming`. It comes back under lock, clears
+ *     COMING, and either takes the mutex, with WAITERS if others are in the queue, or goes back to the
+ *     head of the queue (M2). So while somebody is on his way the word need not have WAITERS.
+ *  M4 While the word has COMING, those who lock it look at the clock now and then. When the one on
+ *     its way has waited for too long since it first came (there may be no CPU for it until the others
+ *     let go of theirs), they make it the holder, and enter themselves into the queue.
+ *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
+ *     waiter the holder.
  */
 #include <string.h>
 
@@ -27,20 +30,29 @@
 #define HANDOVER INT64_C(1000000) /* ns */
 #define SPINS    30               /* looks, before it waits: a section may be over by then */
 
-#define WAITERS ((uintptr_t)1)
+#define LOOK 32 /* so many times it is locked past one on its way for one look at the clock */
+
+#define FLAG_BITS 2
+#define WAITERS   ((uint64_t)1)
+#define COMING    ((uint64_t)2)
+#define FLAGS     (WAITERS | COMING)
 
 typedef struct {
-    _Atomic uintptr_t word;
+    _Atomic uint64_t word;
     rt_lock_t lock;
-    bool handover; /* under lock, as the queue */
+    uint16_t passed; /* the holder's: how often it was locked past one on its way */
+    /* under lock */
+    bool handover;
     rt_queue queue;
+    rt_waiter *coming; /* on its way; null: nobody */
 } mutex;
 
 RT_SYNC_FITS(routine_mutex_t, mutex);
 
+/* One who waits. */
 typedef struct {
     rt_waiter waiter;
-    int64_t since;
+    int64_t since; /* when it came */
 } pending;
 
 RT_INLINE mutex *inside(routine_mutex_t *m)
@@ -48,9 +60,11 @@ RT_INLINE mutex *inside(routine_mutex_t *m)
     return (mutex *)(void *)m;
 }
 
-RT_INLINE uintptr_t word_of(const rt_block *r)
+/* Who holds it is told by the routine's id: its block may be another routine's one day. */
+RT_INLINE uint64_t word_of(const rt_block *r)
 {
-    return (uintptr_t)r;
+    /* relaxed: the id of one that runs or waits does not change */
+    return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) << FLAG_BITS;
 }
 
 void routine_mutex_init(routine_mutex_t *m)
@@ -63,26 +77,35 @@ bool rt_mutex_is_held(const routine_mutex_t *m, const rt_block *by)
 {
     const mutex *x = (const mutex *)(const void *)m;
     /* relaxed: that it is the caller itself is told by its own writes alone */
-    return (atomic_load_explicit(&x->word, memory_order_relaxed) & ~WAITERS) == word_of(by);
+    return (atomic_load_explicit(&x->word, memory_order_relaxed) & ~FLAGS) == word_of(by);
 }
 
-RT_INLINE bool try_lock(mutex *m, rt_block *me)
+/* Takes it, if it is free. *word: what it was. */
+RT_INLINE bool try_lock(mutex *m, rt_block *me, uint64_t *word)
 {
-    uintptr_t free = 0;
+    *word = atomic_load_explicit(&m->word, memory_order_relaxed); /* the compare-and-swap decides */
     /* acquire: pairs with the release of who held it before */
-    return atomic_compare_exchange_strong_explicit(&m->word, &free, word_of(me), memory_order_acquire,
+    return (*word & ~FLAGS) == 0 &&
+           atomic_compare_exchange_strong_explicit(&m->word, word, *word | word_of(me), memory_order_acquire,
                                                    memory_order_relaxed);
 }
 
-/* Under lock: takes it, if it is free, with WAITERS if others wait; else sees to it that its release comes to
- * the queue (M2). */
-static bool take_or_mark(mutex *m, rt_block *me)
+static int64_t since(const rt_waiter *w)
 {
-    uintptr_t word = atomic_load_explicit(&m->word, memory_order_relaxed); /* the compare-and-swap decides */
+    return RT_CONTAINER_OF(w, const pending, waiter)->since;
+}
+
+/* Under lock: takes it, if it is free, with WAITERS if others wait; else sees to it that its release comes to
+ * the queue (M2). `come`: it was on its way. */
+static bool take_or_mark(mutex *m, rt_block *me, bool come)
+{
+    uint64_t word = atomic_load_explicit(&m->word, memory_order_relaxed); /* the compare-and-swap decides */
     for (;;) {
-        const bool free = word == 0;
-        const uintptr_t wanted =
-            free ? word_of(me) | (rt_queue_is_empty(&m->queue) ? 0 : WAITERS) : word | WAITERS;
+        const bool free = (word & ~FLAGS) == 0;
+        uint64_t wanted =
+            free ? word | word_of(me) | (rt_queue_is_empty(&m->queue) ? 0 : WAITERS) : word | WAITERS;
+        if (come)
+            wanted &= ~COMING;
         /* acquire: as in try_lock */
         if (atomic_compare_exchange_weak_explicit(&m->word, &word, wanted, memory_order_acquire,
                                                   memory_order_relaxed))
@@ -97,35 +120,67 @@ static bool leave_lock(rt_block *r, void *arg)
     return true;
 }
 
+/* Has it been made the holder by another? acquire: pairs with the store of who did. */
+static bool was_handed(const mutex *m, const rt_block *me)
+{
+    return (atomic_load_explicit(&m->word, memory_order_acquire) & ~FLAGS) == word_of(me);
+}
+
+/* Under lock, which is left: waits until it has the mutex. */
+static void queue_up(mutex *m, rt_block *me)
+{
+    pending p = {.waiter = {.who = me}, .since = rt_clock_now()};
+    rt_queue_append(&m->queue, &p.waiter);
+    for (;;) {
+        rt_park(leave_lock, &m->lock);
+        if (was_handed(m, me)) /* M4, M5 */
+            return;
+        rt_lock_acquire(&m->lock); /* M3 */
+        if (was_handed(m, me))     /* M4, just now */
+            break;
+        m->coming = NULL;
+        if (take_or_mark(m, me, true))
+            break;
+        if (rt_clock_now() - p.since > HANDOVER)
+            m->handover = true; /* M5 */
+        rt_queue_prepend(&m->queue, &p.waiter);
+    }
+    rt_lock_release(&m->lock);
+}
+
 static RT_NOINLINE void lock_slow(mutex *m, rt_block *me)
 {
     /* as long as nobody waits already, and the one that holds it may be running somewhere */
     const rt_runtime *rt = rt_self()->runtime;
     for (int i = 0; (!rt || rt->worker_count > 1) && i < SPINS; i++) {
-        const uintptr_t word = atomic_load_explicit(&m->word, memory_order_relaxed); /* a hint */
-        if (word == 0 && try_lock(m, me))
+        uint64_t word;
+        if (try_lock(m, me, &word))
             return;
         if (word & WAITERS)
             break;
         rt_relax();
     }
-    pending p = {.waiter = {.who = me}};
     rt_lock_acquire(&m->lock);
-    while (!take_or_mark(m, me)) {
-        if (p.since == 0) {
-            p.since = rt_clock_now();
-            rt_queue_append(&m->queue, &p.waiter);
-        } else {
-            if (rt_clock_now() - p.since > HANDOVER)
-                m->handover = true; /* M4 */
-            rt_queue_prepend(&m->queue, &p.waiter);
-        }
-        rt_park(leave_lock, &m->lock);
-        if (rt_mutex_is_held((routine_mutex_t *)(void *)m, me)) /* M4 */
-            return;
-        rt_lock_acquire(&m->lock); /* M3: on its way */
+    if (take_or_mark(m, me, false))
+        rt_lock_release(&m->lock);
+    else
+        queue_up(m, me);
+}
+
+/* M4: the caller, who holds the mutex, has taken it past one on its way. If that one has waited for too long,
+ * it gets it. */
+static RT_NOINLINE void look_back(mutex *m, rt_block *me)
+{
+    rt_lock_acquire(&m->lock);
+    const rt_waiter *w = m->coming;
+    if (!w || rt_clock_now() - since(w) <= HANDOVER) {
+        rt_lock_release(&m->lock);
+        return;
     }
-    rt_lock_release(&m->lock);
+    m->coming = NULL;
+    /* release: pairs with was_handed. The caller will be among the waiters */
+    atomic_store_explicit(&m->word, word_of(w->who) | WAITERS, memory_order_release);
+    queue_up(m, me);
 }
 
 int routine_mutex_lock(routine_mutex_t *m)
@@ -133,8 +188,12 @@ int routine_mutex_lock(routine_mutex_t *m)
     if (RT_UNLIKELY(!m))
         return -EINVAL;
     rt_block *me = rt_me();
-    if (RT_LIKELY(try_lock(inside(m), me)))
+    uint64_t word;
+    if (RT_LIKELY(try_lock(inside(m), me, &word))) {
+        if (RT_UNLIKELY(word & COMING) && ++inside(m)->passed % LOOK == 0)
+            look_back(inside(m), me);
         return 0;
+    }
     if (rt_mutex_is_held(m, me))
         return -EDEADLK;
     lock_slow(inside(m), me);
@@ -143,12 +202,13 @@ int routine_mutex_lock(routine_mutex_t *m)
 
 int routine_mutex_trylock(routine_mutex_t *m)
 {
+    uint64_t word;
     if (!m)
         return -EINVAL;
-    return try_lock(inside(m), rt_me()) ? 0 : -EBUSY;
+    return try_lock(inside(m), rt_me(), &word) ? 0 : -EBUSY;
 }
 
-/* Somebody waits. False: nobody did, after all, and the word says so now. */
+/* Somebody waits, and nobody is on its way. False: nobody does, after all, and the word says so now. */
 static RT_NOINLINE bool release_slow(mutex *m)
 {
     rt_lock_acquire(&m->lock);
@@ -159,18 +219,18 @@ static RT_NOINLINE bool release_slow(mutex *m)
         return false;
     }
     rt_block *next = w->who;
-    if (m->handover) {
+    if (m->handover) { /* M5 */
         const rt_waiter *after = rt_queue_head(&m->queue);
-        m->handover =
-            after && rt_clock_now() - RT_CONTAINER_OF(after, const pending, waiter)->since > HANDOVER;
-        /* release, as below. It waits, so the mutex is there until it is made ready */
+        m->handover = after && rt_clock_now() - since(after) > HANDOVER;
+        /* release: pairs with was_handed. It waits, so the mutex is there until it is made ready */
         atomic_store_explicit(&m->word, word_of(next) | (after ? WAITERS : 0), memory_order_release);
         rt_lock_release(&m->lock);
-    } else {
+    } else { /* M3 */
+        m->coming = w;
         rt_lock_release(&m->lock);
-        /* M3. release: pairs with the acquire of the next holder. A WAITERS that was set meanwhile goes with
-         * it: one is on its way */
-        atomic_store_explicit(&m->word, 0, memory_order_release);
+        /* release: pairs with the acquire of the next holder. A WAITERS that was set meanwhile goes with it
+         */
+        atomic_store_explicit(&m->word, COMING, memory_order_release);
     }
     rt_ready_block(next);
     return true;
@@ -178,14 +238,19 @@ static RT_NOINLINE bool release_slow(mutex *m)
 
 void rt_mutex_release(routine_mutex_t *m, rt_block *holder)
 {
-    uintptr_t word = word_of(holder);
-    do {
-        /* release: pairs with the acquire of the next holder */
-        if (RT_LIKELY(atomic_compare_exchange_strong_explicit(&inside(m)->word, &word, 0,
-                                                              memory_order_release, memory_order_relaxed)))
+    uint64_t word = word_of(holder); /* most likely */
+    for (;;) {
+        if (RT_UNLIKELY((word & FLAGS) == WAITERS)) {
+            if (release_slow(inside(m)))
+                return;
+            word = word_of(holder);
+        }
+        /* release: pairs with the acquire of the next holder. Where somebody is on its way others may wait:
+         * M3 */
+        if (RT_LIKELY(atomic_compare_exchange_weak_explicit(&inside(m)->word, &word, word & COMING,
+                                                            memory_order_release, memory_order_relaxed)))
             return;
-        word = word_of(holder);
-    } while (!release_slow(inside(m)));
+    }
 }
 
 int routine_mutex_unlock(routine_mutex_t *m)
