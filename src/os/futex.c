@@ -38,12 +38,21 @@ void rt_futex_wake(_Atomic uint32_t *word, int count)
     errno = saved;
 }
 
+/* How many pauses lie between two looks at the lock: more and more. Who holds it can so use it many times in
+ * a row before its cache line goes elsewhere, which takes longer than most sections do. */
+#define BACKOFF_FIRST 4
+#define BACKOFF_LAST  256
+#define BACKOFF_ALL   2048
+
 void rt_lock_acquire_slow(rt_lock_t *lock)
 {
-    for (int spin = 0; spin < 100; spin++) {
+    for (int all = 0, n = BACKOFF_FIRST; all < BACKOFF_ALL; all += n) {
+        for (int i = 0; i < n; i++)
+            rt_relax();
         if (atomic_load_explicit(&lock->word, memory_order_relaxed) == 0 && rt_lock_try(lock))
             return;
-        rt_relax();
+        if (n < BACKOFF_LAST)
+            n *= 2;
     }
     /* acquire: as in rt_lock_acquire; 2 tells the holder to wake somebody */
     while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0)

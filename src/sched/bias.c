@@ -8,8 +8,15 @@
 
 /* Entries in a row by the lock until it is biased: as many as together cost about what a revocation does. So,
  * whatever comes, no more than twice is paid of what the best choice would have cost (Karlin et al. 1988). */
-#define STREAK 256u
+#define STREAK 128u
 #define SPINS  64
+
+/* Who finds it biased to a worker that is using it lets that go on for a while: TENURE looks, of PAUSES each,
+ * some microseconds in all. Else two workers that both use it all the time would do little but take it from
+ * each other. */
+#define TENURE  64
+#define PAUSES  16
+#define TENURES 4
 
 /* A revocation costs as much as some two hundred entries by the lock; a bias that held saves about ten. */
 #define TRUST_LOST  16
@@ -109,25 +116,53 @@ static void revoke(rt_bias *b, rt_seat *seat)
     atomic_fetch_sub_explicit(&seat->wanted, 1, memory_order_relaxed); /* a wake-up too many is harmless */
 }
 
+/* Lets the holder of the seat go on, while it is seen to go in and out. True: it does so still. */
+static bool be_polite(const rt_bias *b, const rt_seat *seat)
+{
+    uint32_t seen = atomic_load_explicit(&seat->inside, memory_order_relaxed); /* a hint, as all here */
+    for (int i = 0; i < TENURE; i++) {
+        for (int n = 0; n < PAUSES; n++)
+            rt_relax();
+        const uint32_t now = atomic_load_explicit(&seat->inside, memory_order_relaxed);
+        if (now == seen || atomic_load_explicit(&b->owner, memory_order_relaxed) != seat)
+            return false;
+        seen = now;
+    }
+    return true;
+}
+
 void rt_bias_lock(rt_bias *b, rt_seat *mine)
 {
-    rt_lock_acquire(&b->lock);
-    rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* written under the lock */
-    if (owner == mine) /* B2: nobody else can enter, by either way */
-        return;
+    const rt_seat *let = NULL; /* whom it was polite to */
+    bool contended = false;
+    rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* a hint */
+    for (int i = 0; i < TENURES; i++) {
+        if (owner && owner != mine && owner != let) {
+            contended |= be_polite(b, owner);
+            let = owner;
+        }
+        if (!rt_lock_try(&b->lock)) {
+            contended = true;
+            rt_lock_acquire(&b->lock);
+        }
+        owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* written under the lock */
+        if (owner == mine) /* B2: nobody else can enter, by either way */
+            return;
+        if (!owner || owner == let)
+            break;
+        if (i + 1 < TENURES)
+            rt_lock_release(&b->lock); /* it went to another one while this one waited */
+    }
     if (RT_UNLIKELY(owner != NULL))
         revoke(b, owner);
-    if (RT_LIKELY(b->last == mine->number)) {
-        if (RT_UNLIKELY(++b->streak >= STREAK) && mine->number && rt_membarrier_works) {
-            b->streak = 0;
-            /* B5. release: who finds it sees what was done under the lock before */
-            atomic_store_explicit(&b->owner, mine, memory_order_release);
-        }
-        return;
-    }
-    b->moved |= b->last != 0;
+    b->moved |= b->last != mine->number && b->last != 0;
+    b->streak = b->last == mine->number ? b->streak + 1 : 0;
     b->last = mine->number;
-    b->streak = 0;
+    if (RT_UNLIKELY(contended || b->streak >= STREAK) && mine->number && rt_membarrier_works) {
+        b->streak = 0;
+        /* B5. release: who finds it sees what was done under the lock before */
+        atomic_store_explicit(&b->owner, mine, memory_order_release);
+    }
 }
 
 void rt_bias_init(rt_bias *b, rt_seat *mine)

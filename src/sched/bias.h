@@ -22,7 +22,8 @@
  *     one who waits (B2) counts itself in `wanted` before its heavy barrier. So it sees the change, or
  *     is woken.
  *  B5 `owner` changes under `lock` only. It becomes a seat again when the lock has been taken by that
- *     seat's holder many times in a row.
+ *     seat's holder many times in a row, or when that one had to wait for it: then others want it at the
+ *     same time, and it goes back and forth less often so, since who finds it in use waits a little (bias.c).
  *  B6 Inside, no bias lock is taken by waiting for a seat, and nothing is waited for but locks whose
  *     holders never wait for a seat: so whoever is inside soon leaves. Several objects are entered at
  *     once either all by bias, in one visit of the seat, or all by their locks, in the order of
