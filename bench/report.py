@@ -20,6 +20,7 @@ MEMORY = [
     ("ns_per_op", "creating each", "ns", 1),
     ("end_us_each", "ending and joining each", "us", 1),
 ]
+SELECT_READY = [("ns_per_op", "a select and a send", "ns", 1)]
 FIGURES = {
     "yield": [("ns_per_op", "a yield", "ns", 1)],
     "go_join": [("ns_per_op", "a pair", "ns", 1)],
@@ -27,6 +28,26 @@ FIGURES = {
     "fib": [("ns_per_op", "a routine", "ns", 1)],
     "memory_parked": MEMORY,
     "memory_unstarted": MEMORY,
+    "skynet": [
+        ("ns_per_op", "the tree", "ms", 1e6),
+        ("peak_bytes", "more resident memory at the worst moment", "MB", 1e6),
+    ],
+    "ping_pong": [("ns_per_op", "a round trip", "ns", 1)],
+    "buffered": [("ns_per_op", "a message", "ns", 1)],
+    "buffered_4_4": [("ns_per_op", "a message", "ns", 1)],
+    "select": [("ns_per_op", "a message", "ns", 1)],
+    "select_ready_1": SELECT_READY,
+    "select_ready_4": SELECT_READY,
+    "select_ready_16": SELECT_READY,
+    "select_ready_64": SELECT_READY,
+    "select_ready_256": SELECT_READY,
+    "mutex": [("ns_per_op", "lock, add, unlock", "ns", 1)],
+    "mutex_uncontended": [("ns_per_op", "lock, add, unlock", "ns", 1)],
+    "sem": [("ns_per_op", "wait and post", "ns", 1)],
+    "rwlock_read": [("ns_per_op", "lock and unlock", "ns", 1)],
+    "rwlock_write": [("ns_per_op", "lock and unlock", "ns", 1)],
+    "waitgroup": [("ns_per_op", "add and done", "ns", 1)],
+    "once": [("ns_per_op", "a call after the first", "ns", 1)],
 }
 
 
@@ -61,7 +82,7 @@ def read(raw):
                     continue
                 key = (match[1], match[2], int(match[3]) if match[3] else None)
                 known = {"ns_per_op", "cpus", "switched", "routines", "count", "unstarted"}
-                known.update(name for name, *_ in MEMORY)
+                known.update(name for of_question in FIGURES.values() for name, *_ in of_question)
                 for name in known & entry.keys():
                     add(key, number, name, entry[name])
                 if entry.get("label"):
@@ -92,7 +113,10 @@ def block(figures, labels, question, figure, what, unit, divisor):
         return
     print(f"\n{question}: {what}, {unit}")
     print(f"  {'':24} {'workers':>7} {'median':>10} {'spread':>7} {'cpus':>5}   ours / it")
-    ours = {k[2]: figures[k][figure] for k in keys if k[1] == "routines"}
+    ours = {}  # {contender: {workers: {round: value}}}
+    for key in keys:
+        if key[1].startswith("routines"):
+            ours.setdefault(key[1], {})[key[2]] = figures[key][figure]
     for key in keys:
         values = [v / divisor for v in figures[key][figure].values()]
         median = statistics.median(values)
@@ -101,9 +125,12 @@ def block(figures, labels, question, figure, what, unit, divisor):
         used = f"{statistics.median(cpus.values()):.2f}" if cpus else "-"
         beside = []
         if not key[1].startswith("routines"):
-            for workers in sorted(ours):
+            # peer-go-x beside routines-x, if there is one; everything else beside routines
+            same = "routines-" + "".join(key[1].split("-", 2)[2:])
+            it = ours.get(same, ours.get("routines", {}))
+            for workers in sorted(it):
                 if key[2] in (None, workers):
-                    ratio = ratios(ours[workers], figures[key][figure])
+                    ratio = ratios(it[workers], figures[key][figure])
                     if ratio is not None:
                         beside.append(number(ratio) + (f" (w{workers})" if key[2] is None else ""))
         line = f"  {key[1]:24} {key[2] or '-':>7} {number(median):>10} {spread:>7} {used:>5}   {'  '.join(beside)}"

@@ -7,18 +7,22 @@
  *     ./wordcount -n 20 ~/books /usr/share/doc
  *     ./wordcount --list . | less    every word, as sort | uniq -c would print it
  *
- * How it works: a list of paths is halved, each half given to a routine, and so on down
- * to a routine for every path. That one counts a file into a table of its own, or
- * reads a directory and has its list treated in the same way. On the way up every routine
- * joins its two halves and merges their tables, the smaller into the larger: a tree of
- * reductions as deep as the logarithm of the number of files. Two things follow. No
- * table is ever shared, so there is no lock. And as a worker runs what it started last
- * first, the tables alive at one time number some dozens, even if there are 100,000 files.
+ * How it works: three stages, with channels between them that have room for a few elements.
  *
- * Reading a file blocks the thread for as long as the disk takes. As no routine waits
- * for another while it has a file open, at most as many files are open as there are workers.
+ *     walk ──▶ paths ──▶ count, count, ... ──▶ tables ──▶ collect
  *
- * The table of everything goes by a oneshot to a routine that waits for it, to be sorted.
+ * One routine walks the directories and sends the paths of the files. A bounded number of others, as many as
+ * there are workers, receives paths; each counts the words of its files into a table of its own, and sends
+ * that on when it has got large. One merges the tables as they come and sorts the words in the end. Three
+ * things follow. No table is ever shared, so there is no lock. However many files there are, memory is needed
+ * for some dozens of paths and tables. And who is fast takes more files than who is slow.
+ *
+ * The channels close from left to right: the walk closes the paths, so those who count come to an end, and
+ * when the last of them has, the tables are closed.
+ *
+ * Reading a file blocks the worker for as long as the disk takes, so more routines to count with would not
+ * help for now. As none of them waits for another while it has a file open, at most as many files are open as
+ * there are workers.
  *
  * Exit status: 0; 1 if something could not be read (the rest was counted); 2 on failure.
  */
@@ -39,6 +43,8 @@
 #define FIRST_SLOTS 64                  /* of a table: a power of two */
 #define FIRST_BLOCK ((size_t)1 << 10)   /* bytes for words; each block is twice as large as the last, */
 #define LAST_BLOCK  ((size_t)256 << 10) /* until they are this large */
+#define BATCH       ((uint64_t)1 << 20) /* bytes of text that are worth a table of their own */
+#define ROOM        64                  /* of each channel: paths, or tables */
 
 /* Functions that look at errno never wait for a routine, and are not inlined into those that
  * do: a routine may come back on another thread, and a compiler remembers where errno was. */
@@ -405,72 +411,112 @@ USES_ERRNO static int kind_of(const char *path)
 
 /* ---- The routines. ---- */
 
-/* Some paths, next to each other in somebody else's list; who joins keeps it alive. */
+/* What to begin with. */
 struct span {
     char *const *path;
     size_t n;
 };
 
-static void *count_span(void *arg);
+struct job {
+    struct span arguments;
+    chan_t *paths;  /* of char *, which belongs to whoever has received it */
+    chan_t *tables; /* of struct table *, likewise; NULL: there was no memory for it */
+    size_t counters;
+    routine_t *counter;
+    routine_t walker;
+};
 
-static struct table *join_table(routine_t h)
+/* Returns 0, or the negative errno for which the table was freed instead. */
+static int send_table(const struct job *job, struct table *table)
+{
+    const int rc = chan_send(job->tables, &table);
+    if (rc != 0)
+        table_free(table);
+    return rc;
+}
+
+/* Sends the paths of all files; the result of this and the next two: 0 or a negative errno. What is still to
+ * be visited is a list on the heap: a deep tree is not our stack's problem. */
+static void *walk(void *arg)
+{
+    const struct job *job = arg;
+    struct paths pending = {0};
+    struct table *table = table_new(); /* for what is not counted */
+    for (size_t i = job->arguments.n; i-- > 0 && table != NULL && table->error == 0;) {
+        if (!paths_add(&pending, "", job->arguments.path[i]))
+            table->error = -ENOMEM;
+    }
+    while (table != NULL && table->error == 0 && pending.n > 0) {
+        char *path = pending.path[--pending.n];
+        const int kind = kind_of(path);
+        if (kind == S_IFREG) {
+            table->error = chan_send(job->paths, &path);
+            if (table->error == 0)
+                continue; /* it is not ours any more */
+        } else if (kind == S_IFDIR) {
+            read_directory(table, path, &pending);
+        } else if (kind < 0) {
+            report(table, path, -kind);
+        } else {
+            table->special++;
+        }
+        free(path);
+    }
+    paths_free(&pending);
+    chan_close(job->paths);
+    return (void *)(intptr_t)send_table(job, table);
+}
+
+/* Counts files until there are no more, or there is no memory: then the rest is only received. */
+static void *count(void *arg)
+{
+    const struct job *job = arg;
+    struct table *table = table_new();
+    int rc = 0;
+    char *path;
+    while (chan_recv(job->paths, &path) == 0) {
+        if (rc == 0 && table != NULL && table->error == 0) {
+            struct table *of_file = table_new(); /* a file that turns out to be bad must leave no trace */
+            if (of_file != NULL)
+                count_file(of_file, path);
+            table = table_merge(table, of_file);
+            if (table->bytes >= BATCH) {
+                rc = send_table(job, table);
+                table = table_new();
+            }
+        }
+        free(path);
+    }
+    const int last = send_table(job, table);
+    return (void *)(intptr_t)(rc != 0 ? rc : last);
+}
+
+/* The first of two errors. */
+static int join_after(int rc, routine_t h)
 {
     void *result = NULL;
-    const int rc = routine_join(h, &result);
-    if (rc == 0)
-        return result;
-    struct table *failed = table_new(); /* could not be started: then the whole count is wrong */
-    if (failed != NULL)
-        failed->error = rc;
-    return failed;
+    const int joined = routine_join(h, &result);
+    return rc != 0 ? rc : joined != 0 ? joined : (int)(intptr_t)result;
 }
 
-static struct table *count_path(const char *path)
+/* Closes the tables when nobody is left who could send one. If nobody could be started to count, the walk
+ * must not wait for ever: so the paths are closed too. */
+static void *close_tables(void *arg)
 {
-    struct table *table = table_new();
-    if (table == NULL)
-        return NULL;
-    const int kind = kind_of(path);
-    if (kind < 0) {
-        report(table, path, -kind);
-    } else if (kind == S_IFREG) {
-        count_file(table, path);
-    } else if (kind == S_IFDIR) {
-        struct paths paths = {0};
-        read_directory(table, path, &paths);
-        if (table->error == 0 && paths.n > 0) { /* as a routine: a deep tree is not our stack's problem */
-            routine_t h = go_copy(count_span, ((struct span){.path = paths.path, .n = paths.n}));
-            table = table_merge(table, join_table(h));
-        }
-        paths_free(&paths);
-    } else {
-        table->special++;
-    }
-    return table;
-}
-
-/* The table of some paths (struct span, at least one): a routine for each half. */
-static void *count_span(void *arg)
-{
-    const struct span span = *(const struct span *)arg;
-    if (span.n == 1)
-        return count_path(span.path[0]);
-    const size_t half = span.n / 2;
-    routine_t a = go_copy(count_span, ((struct span){.path = span.path, .n = half}));
-    routine_t b = go_copy(count_span, ((struct span){.path = span.path + half, .n = span.n - half}));
-    struct table *last = join_table(b); /* if no other worker took it, this calls it at once */
-    return table_merge(join_table(a), last);
+    const struct job *job = arg;
+    int rc = 0;
+    for (size_t i = 0; i < job->counters; i++)
+        rc = join_after(rc, job->counter[i]);
+    chan_close(job->paths);
+    rc = join_after(rc, job->walker);
+    chan_close(job->tables);
+    return (void *)(intptr_t)rc;
 }
 
 /* All words, the most frequent first. */
 struct ranking {
     struct table *table;
     const struct word **words;
-};
-
-struct job {
-    struct span arguments;
-    routine_oneshot_t counted; /* the table, from count_all to rank; NULL: there is none */
 };
 
 static int compare_words(const void *x, const void *y)
@@ -482,39 +528,24 @@ static int compare_words(const void *x, const void *y)
     return strcmp(a->text, b->text);
 }
 
-static void *count_all(void *arg)
+/* Sorts the words of a table; a struct ranking, or NULL if there is no table or no memory. */
+static struct ranking *rank(struct table *table)
 {
-    struct job *job = arg;
-    struct table *table = count_span(&job->arguments);
-    const int rc = routine_oneshot_send(&job->counted, table);
-    if (rc != 0)
-        table_free(table);
-    return NULL;
-}
-
-/* Waits for the table, sorts it; a struct ranking, or NULL if there is no table or no memory. */
-static void *rank(void *arg)
-{
-    struct job *job = arg;
-    void *table = NULL;
-    if (routine_oneshot_recv(&job->counted, &table) != 0 || table == NULL)
-        return NULL;
-    struct ranking *ranking = malloc(sizeof *ranking);
+    struct ranking *ranking = table != NULL ? malloc(sizeof *ranking) : NULL;
     if (ranking == NULL) {
         table_free(table);
         return NULL;
     }
     ranking->table = table;
-    const size_t distinct = ranking->table->distinct;
-    ranking->words = malloc((distinct + 1) * sizeof(struct word *)); /* + 1: may be none */
+    ranking->words = malloc((table->distinct + 1) * sizeof(struct word *)); /* + 1: may be none */
     if (ranking->words == NULL) {
-        ranking->table->error = -ENOMEM;
+        table->error = -ENOMEM;
         return ranking;
     }
     size_t n = 0;
-    for (size_t i = 0; i < ranking->table->slot_count; i++) {
-        if (ranking->table->slots[i].text != NULL)
-            ranking->words[n++] = &ranking->table->slots[i];
+    for (size_t i = 0; i < table->slot_count; i++) {
+        if (table->slots[i].text != NULL)
+            ranking->words[n++] = &table->slots[i];
     }
     qsort(ranking->words, n, sizeof *ranking->words, compare_words);
     return ranking;
@@ -529,25 +560,46 @@ static void ranking_free(struct ranking *ranking)
     free(ranking);
 }
 
+/* The last stage, which starts the others: the ranking, or NULL if there is no memory. */
+static void *collect(void *arg)
+{
+    struct job *job = arg;
+    job->walker = go_with(&(routine_attr_t){.name = "walk"}, walk, job);
+    for (size_t i = 0; i < job->counters; i++)
+        job->counter[i] = go_with(&(routine_attr_t){.name = "count"}, count, job);
+    routine_t closer = go(close_tables, job);
+    int rc = 0;
+    if (closer.block == NULL) { /* could not be started: so nobody would close the tables */
+        chan_close(job->paths);
+        chan_close(job->tables);
+        rc = (int)(intptr_t)close_tables(job);
+    }
+    struct table *total = table_new();
+    struct table *table;
+    while (chan_recv(job->tables, &table) == 0)
+        total = table_merge(total, table);
+    rc = join_after(rc, closer);
+    if (total != NULL && total->error == 0)
+        total->error = rc;
+    return rank(total);
+}
+
 /* Runs everything; 0, and *ranking is the caller's, or a negative errno. */
 static int count_and_rank(routine_runtime_t *runtime, const struct span *arguments, struct ranking **ranking)
 {
-    struct job job = {.arguments = *arguments, .counted = ROUTINE_ONESHOT_INITIALIZER};
-    routine_t ranker = go_with(&(routine_attr_t){.name = "rank", .runtime = runtime}, rank, &job);
-    routine_t counter = go_with(&(routine_attr_t){.name = "count", .runtime = runtime}, count_all, &job);
-
-    int rc = routine_join(counter, NULL);
-    if (rc != 0)
-        routine_oneshot_send(&job.counted, NULL); /* it never ran: don't let the other wait for ever */
+    struct job job = {.arguments = *arguments, .counters = routine_runtime_workers(runtime)};
     void *result = NULL;
-    const int ranked = routine_join(ranker, &result);
-    if (rc == 0)
-        rc = ranked;
-    if (ranked != 0) { /* then the table is still where it was sent to */
-        void *table = NULL;
-        if (routine_oneshot_try_recv(&job.counted, &table) == 0)
-            table_free(table);
-    }
+    int rc = -ENOMEM;
+    job.paths = chan_make(char *, ROOM);
+    job.tables = chan_make(struct table *, ROOM);
+    job.counter = calloc(job.counters, sizeof *job.counter);
+    if (job.paths != NULL && job.tables != NULL && job.counter != NULL)
+        rc = routine_runtime_run(runtime, collect, &job, &result);
+    for (char *path; chan_try_recv(job.paths, &path) == 0;) /* only if nobody could be started to count */
+        free(path);
+    free(job.counter);
+    chan_unref(job.tables);
+    chan_unref(job.paths);
     *ranking = result;
     if (rc == 0)
         rc = *ranking == NULL ? -ENOMEM : (*ranking)->table->error;

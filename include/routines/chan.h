@@ -75,9 +75,9 @@ ROUTINES_API void chan_unref(chan_t *ch);
 /*
  * int chan_send(chan_t *ch, const T *element);
  *
- * Sends a copy of *element. Blocks while there is neither room nor a waiting receiver.
- * Returns 0: it was handed over, or stands in the channel. -EPIPE: the channel is closed, before
- * or while waiting, and nothing was sent. -EINVAL, -ENOMEM, -EPERM as above.
+ * Sends a copy of *element (of size 0: NULL will do). Blocks while there is neither room nor a waiting
+ * receiver. Returns 0: it was handed over, or stands in the channel. -EPIPE: the channel is closed, before or
+ * while waiting, and nothing was sent. -EINVAL, -ENOMEM, -EPERM as above.
  */
 ROUTINES_API ROUTINES_NODISCARD int chan_send_sized(chan_t *ch, const void *element, size_t size);
 
@@ -96,9 +96,10 @@ ROUTINES_API ROUTINES_NODISCARD int chan_try_send_sized(chan_t *ch, const void *
 ROUTINES_API ROUTINES_NODISCARD int chan_try_recv_sized(chan_t *ch, void *element, size_t size);
 
 /*
- * No more sends. Wakes everybody who waits: blocked senders get -EPIPE, and so do receivers, since nothing is
- * left; what is in a buffer can still be received. Never blocks. Returns 0; -EPIPE: it
- * was closed before; -EINVAL; -EPERM for a subscription (use chan_unsubscribe).
+ * No more sends: also by those who did not expect it, so a receiver that has had enough may close too, and
+ * its senders get -EPIPE. Of several who close exactly one gets 0. Wakes everybody who waits: blocked senders
+ * get -EPIPE, and so do receivers, since nothing is left; what is in a buffer can still be received. Never
+ * blocks. Returns 0; -EPIPE: it was closed before; -EINVAL; -EPERM for a subscription (use chan_unsubscribe).
  */
 ROUTINES_API int chan_close(chan_t *ch);
 
@@ -188,7 +189,8 @@ typedef struct {
  * CHAN_CLOSED(i) is returned when case i found its channel closed (a receive: drained too); nothing was
  * transferred. A case with a null channel keeps its index and never happens: so a case is switched off. A
  * channel may stand in any number of cases, in both directions too; a select never receives what it sends
- * itself. Without cases, or with null channels only, and without a time, it waits for ever.
+ * itself. Without cases, or with null channels only, and without a time, it waits for ever; with a
+ * time alone it sleeps.
  *
  * Of several times the nearest counts, of several defaults the first.
  *

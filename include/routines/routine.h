@@ -148,6 +148,12 @@ ROUTINES_API int routine_detach(routine_t h);
  */
 ROUTINES_API int routine_cancel(routine_t h);
 
+/*
+ * What is wrong with a handle that go has returned, without joining it: 0, or the negative errno of a
+ * routine that could not be started. For those who join late, or wait for the routine in another way first.
+ */
+ROUTINES_API int routine_error(routine_t h);
+
 /* True once the routine has finished (or never could start, or the handle is stale). Never blocks. */
 ROUTINES_API bool routine_is_finished(routine_t h);
 

@@ -222,6 +222,9 @@ typedef struct {
  */
 ROUTINES_API int routine_once(routine_once_t *once, void (*fn)(void));
 
+/* The same with an argument: fn(arg). */
+ROUTINES_API int routine_once_with(routine_once_t *once, void (*fn)(void *), void *arg);
+
 ROUTINES_END
 
 #endif

@@ -37,6 +37,11 @@ int routine_cancel(routine_t h)
     return 0;
 }
 
+int routine_error(routine_t h)
+{
+    return h.block ? 0 : -(int)h.id;
+}
+
 int routine_check(void)
 {
     const rt_thread *t = rt_self();

@@ -499,7 +499,7 @@ void rt_breathe(void)
 
 void rt_thread_run(rt_thread *t)
 {
-    atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in find_work */
+    atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in rt_search_work */
     for (;;) {
         rt_block *r = rt_order_pick(t->worker);
         if (!r && !(r = rt_search_work(t->worker)))

@@ -23,7 +23,7 @@ static bool leave(rt_block *r, void *arg)
     return true;
 }
 
-static RT_NOINLINE int once_slow(once *o, void (*fn)(void))
+static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
 {
     rt_block *me = rt_me();
     rt_lock_acquire(&o->lock);
@@ -42,15 +42,34 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void))
     o->runner = me;
     rt_lock_release(&o->lock);
 
-    fn();
+    fn(arg);
 
     rt_waiter *all = NULL;
     rt_lock_acquire(&o->lock);
     rt_queue_take_all(&o->queue, 0, &all);
-    atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with routine_once */
+    atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with is_done */
     rt_lock_release(&o->lock);
     rt_ready_all(all);
     return 0;
+}
+
+RT_INLINE bool is_done(const once *o)
+{
+    return RT_LIKELY(atomic_load_explicit(&o->state, memory_order_acquire) ==
+                     DONE); /* what fn did comes first */
+}
+
+int routine_once_with(routine_once_t *once_, void (*fn)(void *), void *arg)
+{
+    if (!once_ || !fn)
+        return -EINVAL;
+    once *o = (once *)(void *)once_;
+    return is_done(o) ? 0 : once_slow(o, fn, arg);
+}
+
+static void call(void *fn)
+{
+    (*(void (**)(void))fn)();
 }
 
 int routine_once(routine_once_t *once_, void (*fn)(void))
@@ -58,8 +77,5 @@ int routine_once(routine_once_t *once_, void (*fn)(void))
     if (!once_ || !fn)
         return -EINVAL;
     once *o = (once *)(void *)once_;
-    if (RT_LIKELY(atomic_load_explicit(&o->state, memory_order_acquire) ==
-                  DONE)) /* what fn did comes first */
-        return 0;
-    return once_slow(o, fn);
+    return is_done(o) ? 0 : once_slow(o, call, (void *)&fn);
 }

@@ -30,18 +30,38 @@ type result struct {
 	Counters map[string]float64 `json:"counters,omitempty"`
 }
 
-// A benchmark does something n times and returns how many operations that was.
+// A benchmark does something n times and returns how many operations that was; or it does
+// it once, in this process that has done nothing else, and measures for itself.
 type benchmark struct {
 	name string
 	run  func(n int) float64
+	once func(r *result)
 }
 
 var benchmarks = []benchmark{
-	{"yield/peer-go", yield},
-	{"go_join/peer-go", goJoin},
-	{"thousand/peer-go", thousand},
-	{"fib/peer-go", fibs},
-	{"memory_parked/peer-go", nil},
+	{name: "yield/peer-go", run: yield},
+	{name: "go_join/peer-go", run: goJoin},
+	{name: "thousand/peer-go", run: thousand},
+	{name: "fib/peer-go", run: fibs},
+	{name: "memory_parked/peer-go", once: memoryParked},
+	{name: "skynet/peer-go", once: func(r *result) { skynetOnce(r, overChannels(0)) }},
+	{name: "skynet/peer-go-buffered", once: func(r *result) { skynetOnce(r, overChannels(10)) }},
+	{name: "skynet/peer-go-join", once: func(r *result) { skynetOnce(r, skynetJoin) }},
+	{name: "ping_pong/peer-go", run: pingPong},
+	{name: "buffered/peer-go", run: func(n int) float64 { return buffered(n, 1) }},
+	{name: "buffered_4_4/peer-go", run: func(n int) float64 { return buffered(n, 4) }},
+	{name: "select/peer-go", run: selectFour},
+	{name: "select_ready_4/peer-go", run: selectReady4},
+	{name: "select_ready_16/peer-go", run: func(n int) float64 { return selectReady(n, 16) }},
+	{name: "select_ready_64/peer-go", run: func(n int) float64 { return selectReady(n, 64) }},
+	{name: "select_ready_256/peer-go", run: func(n int) float64 { return selectReady(n, 256) }},
+	{name: "mutex/peer-go", run: mutex},
+	{name: "mutex_uncontended/peer-go", run: mutexUncontended},
+	{name: "sem/peer-go", run: semaphore},
+	{name: "rwlock_read/peer-go", run: readLock},
+	{name: "rwlock_write/peer-go", run: writeLock},
+	{name: "waitgroup/peer-go", run: waitGroup},
+	{name: "once/peer-go", run: once},
 }
 
 func number(variable string, otherwise float64) float64 {
@@ -141,6 +161,11 @@ func procBytes(path, key string) float64 {
 	return 0
 }
 
+// Makes the peak VmHWM what is resident now. Where the kernel cannot do it, this process has nothing to forget.
+func forgetPeak() {
+	os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
 func memoryParked(r *result) {
 	count := int(number("ROUTINES_BENCH_MILLION", 1000000))
 	var arrived atomic.Int64
@@ -215,8 +240,8 @@ func main() {
 			continue
 		}
 		r := result{Name: b.name, Workers: workers, Unit: "ns"}
-		if b.run == nil {
-			memoryParked(&r)
+		if b.once != nil {
+			b.once(&r)
 		} else {
 			r.Value = measure(b.run)
 		}
