@@ -139,14 +139,15 @@ static ptrdiff_t choose(const plan *p)
 static int plan_other(plan *p, const chan_case_t *c, ptrdiff_t i)
 {
     int64_t at;
-    switch (c->kind) {
-    case ROUTINES_CASE_DEFAULT:
+    if (c->kind == ROUTINES_CASE_DEFAULT || (c->kind == ROUTINES_CASE_TIMEOUT && c->time <= 0)) {
         if (!p->at_once)
             p->instead = i;
         p->at_once = true;
         return 0;
+    }
+    switch (c->kind) {
     case ROUTINES_CASE_TIMEOUT:
-        at = c->time <= 0 ? 0 : rt_clock_after(c->time);
+        at = rt_clock_after(c->time);
         break;
     case ROUTINES_CASE_DEADLINE:
         at = c->time;
