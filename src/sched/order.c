@@ -247,6 +247,7 @@ bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
         rt_block *r = rt_timers_expire(&v->timers, now, TIMERS_BATCH, &more);
         while (r) {
             rt_block *next = r->link;
+            rt_counter_add(&w->counts.readies, 1);
             rt_order_append(w, r);
             any = true;
             r = next;
