@@ -15,8 +15,9 @@
  *     (wait.h). A select itself tries others' records only before it has entered its own, so it never
  *     meets itself, and two selects never have to be won at the same time.
  *  S4 Then it takes those records out that are still queued, under the lock of each channel. The one
- *     whose wait was won with the last lock not yet left waits for it here: the list of locks on its
- *     stack lasts so long.
+ *     whose wait was won with the last lock not yet left waits for it here, since a record of it is in
+ *     that channel's queue: the list of locks on its stack lasts so long. (So a select needs a channel
+ *     for that; without one it has nothing to lock.)
  *
  * (After Go's selectgo; without its allocation and with the random choice among the ready ones only.)
  */
@@ -372,6 +373,28 @@ RT_INLINE int select_locked(const plan *p, entry *entries, chan_t **order)
     return won->result == 0 ? (int)won->kind : CHAN_CLOSED((int)won->kind);
 }
 
+/* A commit: there is nothing to leave. */
+static bool stay(rt_block *r, void *arg)
+{
+    (void)r;
+    (void)arg;
+    return true;
+}
+
+/* Without a channel: the time alone, or for ever. */
+static RT_NOINLINE int select_none(const plan *p)
+{
+    if (p->instead < 0) {
+        for (;;)
+            rt_park(stay, NULL);
+    }
+    if (p->deadline > rt_clock_now()) {
+        rt_wait_open(rt_me());
+        rt_park_until(stay, NULL, p->deadline);
+    }
+    return (int)p->instead;
+}
+
 static RT_NOINLINE int select_few(const plan *p)
 {
     entry entries[FEW];
@@ -401,6 +424,8 @@ RT_INLINE int select_plan(const plan *p)
     } else if (p->active <= 1 && p->at_once) { /* one look at one channel is a moment (C4) */
         return (int)p->instead;
     }
+    if (RT_UNLIKELY(p->active == 0))
+        return select_none(p);
     return p->active <= FEW ? select_few(p) : select_many(p);
 }
 
