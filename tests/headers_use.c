@@ -24,6 +24,56 @@ static void *body(void *arg)
 }
 
 static routine_oneshot_t at_rest = ROUTINE_ONESHOT_INITIALIZER;
+static routine_mutex_t mutex = ROUTINE_MUTEX_INITIALIZER;
+static routine_cond_t cond = ROUTINE_COND_INITIALIZER;
+static routine_rwlock_t rwlock = ROUTINE_RWLOCK_INITIALIZER;
+static routine_sem_t sem = ROUTINE_SEM_INITIALIZER(3);
+static routine_waitgroup_t group = ROUTINE_WAITGROUP_INITIALIZER;
+static routine_barrier_t barrier = ROUTINE_BARRIER_INITIALIZER(1);
+static routine_once_t once = ROUTINE_ONCE_INITIALIZER;
+
+static void nothing(void)
+{
+}
+
+static int channels(void)
+{
+    int x = 1, failed = 0;
+    struct job job = {1, "text"};
+    void *any = &x;
+    const int constant = 2;
+    char bytes[4] = {0, 0, 0, 0};
+    chan_t *a = chan_make(int, 1), *b = chan_make_broadcast(struct job, 2), *sub = chan_subscribe(b);
+
+    failed |= chan_send(a, &x) | chan_recv(a, &x) | chan_send(a, &constant) | chan_recv(a, NULL);
+    failed |=
+        chan_try_send(b, &job) | chan_try_recv(sub, &job) | chan_try_send(a, any) | chan_send(a, &bytes);
+    switch (chan_select(CHAN_RECV(a, &x), CHAN_SEND(b, &job), CHAN_RECV(a, NULL),
+                        CHAN_TIMEOUT(5 * ROUTINE_MS), CHAN_DEADLINE(ROUTINE_NEVER), CHAN_DEFAULT)) {
+    case 0:
+    case CHAN_CLOSED(0):
+    default:
+        break;
+    }
+#ifndef __cplusplus
+    failed |= chan_send(b, &(struct job){.n = 1, .text = "a"});
+    failed |= chan_select(CHAN_SEND(b, (&(struct job){1, "a"})), CHAN_DEFAULT);
+#endif
+    failed |= chan_close(a) | (int)chan_len(a) | (int)chan_cap(a) | chan_unsubscribe(sub);
+    chan_unref(chan_ref(a));
+    return failed;
+}
+
+static int locks(void)
+{
+    size_t permits = 0;
+    int failed = routine_mutex_lock(&mutex) | routine_cond_wait(&cond, &mutex) | routine_mutex_unlock(&mutex);
+    failed |= routine_rwlock_rdlock(&rwlock) | routine_rwlock_unlock(&rwlock);
+    failed |= routine_sem_wait(&sem) | routine_sem_post(&sem) | routine_sem_getvalue(&sem, &permits);
+    failed |= routine_waitgroup_add(&group, 0) | routine_waitgroup_wait(&group);
+    failed |= routine_barrier_wait(&barrier) | routine_once(&once, nothing);
+    return failed | routine_sleep(ROUTINE_NS);
+}
 
 int headers_use(void)
 {
@@ -56,5 +106,5 @@ int headers_use(void)
     failed |= routine_oneshot_send(&at_rest, &n) | routine_oneshot_send(&local, NULL);
     failed |= ROUTINE_NS + ROUTINE_US + ROUTINE_S > routine_now();
     failed |= ROUTINE_KEYS_MAX > ROUTINE_WORKERS_MAX;
-    return failed;
+    return failed | channels() | locks();
 }

@@ -373,25 +373,12 @@ RT_INLINE int select_locked(const plan *p, entry *entries, chan_t **order)
     return won->result == 0 ? (int)won->kind : CHAN_CLOSED((int)won->kind);
 }
 
-/* A commit: there is nothing to leave. */
-static bool stay(rt_block *r, void *arg)
-{
-    (void)r;
-    (void)arg;
-    return true;
-}
-
 /* Without a channel: the time alone, or for ever. */
 static RT_NOINLINE int select_none(const plan *p)
 {
-    if (p->instead < 0) {
-        for (;;)
-            rt_park(stay, NULL);
-    }
-    if (p->deadline > rt_clock_now()) {
-        rt_wait_open(rt_me());
-        rt_park_until(stay, NULL, p->deadline);
-    }
+    do
+        rt_sleep_until(p->deadline);
+    while (p->instead < 0);
     return (int)p->instead;
 }
 

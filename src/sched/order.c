@@ -256,9 +256,7 @@ bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
     return any;
 }
 
-/* A look at the clock, if any timer is set: at the own ones, and now and then at all, since a worker that is
- * busy in one routine does not look at its own. */
-static void look_at_timers(rt_worker *w)
+void rt_order_look_at_timers(rt_worker *w)
 {
     rt_runtime *rt = w->runtime;
     const bool all = w->tick / RT_UNUSUAL_PICK % ALL_TIMERS == 0;
@@ -289,7 +287,7 @@ rt_block *rt_order_oldest_at_last(rt_worker *w)
 
 rt_block *rt_order_unusual(rt_worker *w)
 {
-    look_at_timers(w);
+    rt_order_look_at_timers(w);
     switch (w->tick / RT_UNUSUAL_PICK % 4) {
     case 0:
         return rt_order_oldest_at_last(w);

@@ -53,6 +53,10 @@ uint64_t rt_order_shared_size(const rt_runtime *rt);
 /* The timers of worker v that have passed, by the clock of now, to w's ready list. False: there was none. */
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now);
 
+/* A look at the clock, if any timer is set: at the worker's own ones, and now and then at all, since a worker
+ * that is busy in one routine does not look at its own. */
+void rt_order_look_at_timers(rt_worker *w);
+
 /* Work for a worker that has none; it sleeps until there is. NULL: the runtime stops. search.c */
 rt_block *rt_search_work(rt_worker *w);
 

@@ -13,6 +13,7 @@
 #include "../context/context.h"
 #include "../context/control.h"
 #include "../context/sanitize.h"
+#include "../os/clock.h"
 
 #define NEXT_IN_A_ROW 16
 #define STACK_CACHE   64 /* warm stacks of a worker */
@@ -362,6 +363,22 @@ void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline)
     rt_timers_remove(&limit.alarm);
 }
 
+/* A commit: there is nothing to leave. */
+static bool stay(rt_block *r, void *arg)
+{
+    (void)r;
+    (void)arg;
+    return true;
+}
+
+void rt_sleep_until(int64_t deadline)
+{
+    if (deadline <= rt_clock_now())
+        return;
+    rt_wait_open(rt_me());
+    rt_park_until(stay, NULL, deadline);
+}
+
 /* Into the ready list of the caller's worker. */
 static void ready_local(rt_worker *w, rt_block *r)
 {
@@ -488,6 +505,7 @@ void rt_breathe(void)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
+    rt_order_look_at_timers(w);
     rt_block *next = rt_order_woken(w);
     if (!next && (next = rt_order_yielded(w)) == NULL && (next = rt_order_shared(w)) == NULL)
         next = rt_order_oldest_at_last(w);

@@ -31,6 +31,9 @@ void rt_park(rt_commit_fn *fn, void *arg);
  */
 void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline);
 
+/* Parks until that time; INT64_MAX: for ever. */
+void rt_sleep_until(int64_t deadline);
+
 /* Parks, and leaves the section on the other side (bias.h): the caller has entered a queue of its object. */
 void rt_park_inside(rt_bias *bias, rt_seat *how);
 
