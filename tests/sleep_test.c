@@ -79,7 +79,8 @@ static void *busy_until(void *arg)
         WAIT_UNTIL(atomic_load(b->awake) != 0);
     else
         while (atomic_load(b->awake) == 0) {
-            struct bed none = {0, &(_Atomic long){0}};
+            static _Atomic long nobody;
+            struct bed none = {0, &nobody};
             CHECK_EQ(routine_join(go(sleeper, &none), NULL), 0);
         }
     CHECK_EQ(routine_join(h, NULL), 0);

@@ -114,7 +114,7 @@ ROUTINES_API void routine_rwlock_init(routine_rwlock_t *lock);
 ROUTINES_API ROUTINES_NODISCARD int routine_rwlock_rdlock(routine_rwlock_t *lock);
 ROUTINES_API ROUTINES_NODISCARD int routine_rwlock_wrlock(routine_rwlock_t *lock);
 
-/* As these, but -EBUSY instead of waiting. */
+/* As these, but -EBUSY instead of waiting, also to the one who holds it for writing. */
 ROUTINES_API ROUTINES_NODISCARD int routine_rwlock_tryrdlock(routine_rwlock_t *lock);
 ROUTINES_API ROUTINES_NODISCARD int routine_rwlock_trywrlock(routine_rwlock_t *lock);
 

@@ -16,9 +16,11 @@
  *     waiter ready, which is now *on its way*, noted in `coming`. It comes back under lock, clears
  *     COMING, and either takes the mutex, with WAITERS if others are in the queue, or goes back to the
  *     head of the queue (M2). So while somebody is on his way the word need not have WAITERS.
- *  M4 While the word has COMING, those who lock it look at the clock now and then. When the one on
- *     its way has waited for too long since it first came (there may be no CPU for it until the others
- *     let go of theirs), they make it the holder, and enter themselves into the queue.
+ *  M4 A release that leaves the word with COMING looks at the clock, now and then, the more often the
+ *     longer the sections are. When the one on its way has waited for too long since it first came
+ *     (there may be no CPU for it until others let go of theirs), it is made the holder instead, by
+ *     compare-and-swap from the very word that has COMING: so it has not come meanwhile. That is the
+ *     last touch; the one on its way clears `coming` when it comes.
  *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
  *     waiter the holder.
  */
@@ -30,7 +32,7 @@
 #define HANDOVER INT64_C(1000000) /* ns */
 #define SPINS    30               /* looks, before it waits: a section may be over by then */
 
-#define LOOK 32 /* so many times it is locked past one on its way for one look at the clock */
+#define LOOKS 64 /* at most so many releases past one on its way for one look at the clock */
 
 #define FLAG_BITS 2
 #define WAITERS   ((uint64_t)1)
@@ -40,7 +42,9 @@
 typedef struct {
     _Atomic uint64_t word;
     rt_lock_t lock;
-    uint16_t passed; /* the holder's: how often it was locked past one on its way */
+    /* the holder's */
+    uint16_t passed; /* releases past the one on its way, about */
+    uint8_t looks;   /* and those until the next look at the clock */
     /* under lock */
     bool handover;
     rt_queue queue;
@@ -60,11 +64,9 @@ RT_INLINE mutex *inside(routine_mutex_t *m)
     return (mutex *)(void *)m;
 }
 
-/* Who holds it is told by the routine's id: its block may be another routine's one day. */
 RT_INLINE uint64_t word_of(const rt_block *r)
 {
-    /* relaxed: the id of one that runs or waits does not change */
-    return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) << FLAG_BITS;
+    return rt_sync_id(r) << FLAG_BITS;
 }
 
 void routine_mutex_init(routine_mutex_t *m)
@@ -95,12 +97,20 @@ static int64_t since(const rt_waiter *w)
     return RT_CONTAINER_OF(w, const pending, waiter)->since;
 }
 
+/* Has it been made the holder by another? acquire: pairs with the store of who did. */
+static bool was_handed(const mutex *m, const rt_block *me)
+{
+    return (atomic_load_explicit(&m->word, memory_order_acquire) & ~FLAGS) == word_of(me);
+}
+
 /* Under lock: takes it, if it is free, with WAITERS if others wait; else sees to it that its release comes to
  * the queue (M2). `come`: it was on its way. */
 static bool take_or_mark(mutex *m, rt_block *me, bool come)
 {
     uint64_t word = atomic_load_explicit(&m->word, memory_order_relaxed); /* the compare-and-swap decides */
     for (;;) {
+        if ((word & ~FLAGS) == word_of(me)) /* M4, just now */
+            return was_handed(m, me);
         const bool free = (word & ~FLAGS) == 0;
         uint64_t wanted =
             free ? word | word_of(me) | (rt_queue_is_empty(&m->queue) ? 0 : WAITERS) : word | WAITERS;
@@ -120,12 +130,6 @@ static bool leave_lock(rt_block *r, void *arg)
     return true;
 }
 
-/* Has it been made the holder by another? acquire: pairs with the store of who did. */
-static bool was_handed(const mutex *m, const rt_block *me)
-{
-    return (atomic_load_explicit(&m->word, memory_order_acquire) & ~FLAGS) == word_of(me);
-}
-
 /* Under lock, which is left: waits until it has the mutex. */
 static void queue_up(mutex *m, rt_block *me)
 {
@@ -133,13 +137,11 @@ static void queue_up(mutex *m, rt_block *me)
     rt_queue_append(&m->queue, &p.waiter);
     for (;;) {
         rt_park(leave_lock, &m->lock);
-        if (was_handed(m, me)) /* M4, M5 */
-            return;
         rt_lock_acquire(&m->lock); /* M3 */
-        if (was_handed(m, me))     /* M4, just now */
-            break;
-        m->coming = NULL;
-        if (take_or_mark(m, me, true))
+        const bool come = m->coming == &p.waiter;
+        if (come)
+            m->coming = NULL;
+        if (was_handed(m, me) || take_or_mark(m, me, come)) /* M4, M5; M3 */
             break;
         if (rt_clock_now() - p.since > HANDOVER)
             m->handover = true; /* M5 */
@@ -167,33 +169,14 @@ static RT_NOINLINE void lock_slow(mutex *m, rt_block *me)
         queue_up(m, me);
 }
 
-/* M4: the caller, who holds the mutex, has taken it past one on its way. If that one has waited for too long,
- * it gets it. */
-static RT_NOINLINE void look_back(mutex *m, rt_block *me)
-{
-    rt_lock_acquire(&m->lock);
-    const rt_waiter *w = m->coming;
-    if (!w || rt_clock_now() - since(w) <= HANDOVER) {
-        rt_lock_release(&m->lock);
-        return;
-    }
-    m->coming = NULL;
-    /* release: pairs with was_handed. The caller will be among the waiters */
-    atomic_store_explicit(&m->word, word_of(w->who) | WAITERS, memory_order_release);
-    queue_up(m, me);
-}
-
 int routine_mutex_lock(routine_mutex_t *m)
 {
     if (RT_UNLIKELY(!m))
         return -EINVAL;
     rt_block *me = rt_me();
     uint64_t word;
-    if (RT_LIKELY(try_lock(inside(m), me, &word))) {
-        if (RT_UNLIKELY(word & COMING) && ++inside(m)->passed % LOOK == 0)
-            look_back(inside(m), me);
+    if (RT_LIKELY(try_lock(inside(m), me, &word)))
         return 0;
-    }
     if (rt_mutex_is_held(m, me))
         return -EDEADLK;
     lock_slow(inside(m), me);
@@ -227,6 +210,8 @@ static RT_NOINLINE bool release_slow(mutex *m)
         rt_lock_release(&m->lock);
     } else { /* M3 */
         m->coming = w;
+        m->looks = 1;
+        m->passed = 0;
         rt_lock_release(&m->lock);
         /* release: pairs with the acquire of the next holder. A WAITERS that was set meanwhile goes with it
          */
@@ -236,19 +221,43 @@ static RT_NOINLINE bool release_slow(mutex *m)
     return true;
 }
 
-void rt_mutex_release(routine_mutex_t *m, rt_block *holder)
+/* M4: a look at the clock. True: the mutex has been handed to the one on its way. */
+static RT_NOINLINE bool release_to_late(mutex *m, uint64_t word)
 {
-    uint64_t word = word_of(holder); /* most likely */
+    m->looks = 1;
+    rt_lock_acquire(&m->lock);
+    const rt_waiter *w = m->coming;
+    const int64_t waited = w ? rt_clock_now() - since(w) : 0;
+    const uint64_t next = w ? word_of(w->who) : 0;
+    const uint64_t others = rt_queue_is_empty(&m->queue) ? word & WAITERS : WAITERS;
+    rt_lock_release(&m->lock);
+    if (waited > HANDOVER)
+        /* release: pairs with was_handed. Who came to wait since has set WAITERS, and it fails */
+        return atomic_compare_exchange_strong_explicit(&m->word, &word, next | others, memory_order_release,
+                                                       memory_order_relaxed);
+    /* half as many as would take it to the end of its patience, if they take as long as those before */
+    const int64_t each = waited / (m->passed + 1) + 1;
+    const int64_t looks = (HANDOVER - waited) / each / 2 + 1;
+    m->looks = (uint8_t)(looks < LOOKS ? looks : LOOKS);
+    m->passed = (uint16_t)(m->passed + m->looks);
+    return false;
+}
+
+void rt_mutex_release(routine_mutex_t *mutex_, rt_block *holder)
+{
+    mutex *m = inside(mutex_);
+    uint64_t word = atomic_load_explicit(&m->word, memory_order_relaxed); /* the compare-and-swap decides */
     for (;;) {
-        if (RT_UNLIKELY((word & FLAGS) == WAITERS)) {
-            if (release_slow(inside(m)))
+        if (RT_UNLIKELY(word & FLAGS)) {
+            if (!(word & COMING) ? release_slow(m) : --m->looks == 0 && release_to_late(m, word))
                 return;
-            word = word_of(holder);
+            if (!(word & COMING))
+                word = word_of(holder);
         }
-        /* release: pairs with the acquire of the next holder. Where somebody is on its way others may wait:
-         * M3 */
-        if (RT_LIKELY(atomic_compare_exchange_weak_explicit(&inside(m)->word, &word, word & COMING,
-                                                            memory_order_release, memory_order_relaxed)))
+        /* release: pairs with the acquire of the next holder. While somebody is on his way WAITERS goes: M3
+         */
+        if (RT_LIKELY(atomic_compare_exchange_strong_explicit(&m->word, &word, word & COMING,
+                                                              memory_order_release, memory_order_relaxed)))
             return;
     }
 }

@@ -14,7 +14,7 @@ typedef struct {
     /* under it */
     rt_queue queue;
     size_t readers;
-    rt_block *writer;
+    uint64_t writer; /* its id; 0: none */
 } rwlock;
 
 RT_SYNC_FITS(routine_rwlock_t, rwlock);
@@ -31,7 +31,7 @@ void routine_rwlock_init(routine_rwlock_t *lock)
 }
 
 /* Inside: takes it at once, if nobody is before. */
-static bool take(rwlock *l, rt_block *me, int kind)
+static bool take(rwlock *l, uint64_t me, int kind)
 {
     if (l->writer || !rt_queue_is_empty(&l->queue) || (kind == WRITE && l->readers))
         return false;
@@ -47,7 +47,7 @@ static int lock(routine_rwlock_t *lock, int kind, bool wait)
     if (RT_UNLIKELY(!lock))
         return -EINVAL;
     rwlock *l = inside(lock);
-    rt_block *me = rt_me();
+    const uint64_t me = rt_sync_id(rt_me());
     rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
     const bool mine = l->writer == me;
     const bool taken = !mine && take(l, me, kind);
@@ -90,7 +90,7 @@ static rt_waiter *let_in(rwlock *l)
         if (w->kind == READ)
             l->readers++;
         else
-            l->writer = w->who;
+            l->writer = rt_sync_id(w->who);
         w->next = NULL;
         *end = w;
         end = &w->next;
@@ -107,8 +107,8 @@ int routine_rwlock_unlock(routine_rwlock_t *lock)
     int rc = 0;
     rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
     if (l->writer) {
-        if (l->writer == rt_me())
-            l->writer = NULL;
+        if (l->writer == rt_sync_id(rt_me()))
+            l->writer = 0;
         else
             rc = -EPERM;
     } else if (l->readers) {

@@ -16,6 +16,13 @@
 #include "../../include/routines/sync.h"
 #include "../sched/scheduler.h"
 
+/* What an object remembers of who holds it: the block may be another routine's one day, the id never is. */
+RT_INLINE uint64_t rt_sync_id(const rt_block *r)
+{
+    /* relaxed: the id of one that runs or waits does not change */
+    return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed));
+}
+
 /* Inside: waits in the queue until taken out, and leaves meanwhile. `kind` is the object's affair. */
 void rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how, int32_t kind);
 
