@@ -118,7 +118,8 @@ ROUTINES_API ptrdiff_t chan_cap(const chan_t *ch);
  * A channel to send on whose every message goes to every subscriber. chan_send and chan_try_send never wait:
  * a subscriber that is behind by `backlog` messages (at least 1) loses the oldest one, and is told.
  * Closing it closes all subscriptions: what they hold can still be received. chan_recv on it is -EPERM.
- * chan_len is the number of subscribers, chan_cap the backlog. NULL as chan_new, and for CHAN_UNBOUNDED.
+ * chan_len is the number of subscribers, chan_cap the backlog. NULL as chan_new, and for a backlog of 0 or
+ * CHAN_UNBOUNDED.
  */
 ROUTINES_API ROUTINES_NODISCARD chan_t *chan_new_broadcast(size_t size, ptrdiff_t backlog);
 #define chan_make_broadcast(type, backlog) chan_new_broadcast(sizeof(type), (backlog))
@@ -137,8 +138,9 @@ ROUTINES_API ROUTINES_NODISCARD chan_t *chan_new_broadcast(size_t size, ptrdiff_
  */
 ROUTINES_API ROUTINES_NODISCARD chan_t *chan_subscribe(chan_t *broadcast);
 
-/* Ends a subscription: no more messages, receivers get -EPIPE; drops the caller's reference to it. Returns 0;
- * -EINVAL null, or not a subscription. */
+/* Ends a subscription: no more messages; what it holds can still be received by those who have a reference,
+ * then they get -EPIPE. Drops the caller's reference to it. Returns 0; -EINVAL null, or not a subscription.
+ */
 ROUTINES_API int chan_unsubscribe(chan_t *subscription);
 
 /* How many messages a subscription has missed in all, those before the messages still in it included: for

@@ -139,9 +139,9 @@ void chan_unref(chan_t *ch)
         rt_panic(
             "the last reference to a channel was dropped while somebody waits on it: whoever uses a channel "
             "needs a reference that lasts so long (chan_ref)");
-    rt_bias_end(&ch->bias, rt_self()->seat);
     if (RT_UNLIKELY(ch->kind != RT_CHAN_PLAIN))
         rt_broadcast_gone((rt_broadcast *)(void *)ch);
+    rt_bias_end(&ch->bias, rt_self()->seat);
     if (ch->pooled) {
         rt_free_any((rt_block *)(void *)((char *)ch - RT_COPY_OFFSET));
         return;
