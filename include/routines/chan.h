@@ -22,9 +22,9 @@
  * channel of capacity c comes before the return of send number k + c; a close before a receive that says
  * -EPIPE.
  *
- * Whoever uses a channel needs a reference that lasts so long; with one exception: a send does not touch the
- * channel any more once its element has been received. So the receiver of the last element may drop the last
- * reference.
+ * Whoever uses a channel needs a reference that lasts so long; with one exception: chan_send does not touch
+ * the channel any more once its element has been received. So the receiver of the last element may drop the
+ * last reference.
  *
  * Errors: -EPIPE the channel is closed; -EINVAL it is null; -EAGAIN a try found it not ready;
  * -ENOMEM an unbounded channel could not grow; -EPERM the wrong direction on a broadcast (below).
@@ -191,8 +191,8 @@ typedef struct {
  * CHAN_CLOSED(i) is returned when case i found its channel closed (a receive: drained too); nothing was
  * transferred. A case with a null channel keeps its index and never happens: so a case is switched off. A
  * channel may stand in any number of cases, in both directions too; a select never receives what it sends
- * itself. Without cases, or with null channels only, and without a time, it waits for ever; with a
- * time alone it sleeps.
+ * itself. Without cases (the array form), or with null channels only, and without a time, it waits for ever;
+ * with a time alone it sleeps.
  *
  * Of several times the nearest counts, of several defaults the first.
  *

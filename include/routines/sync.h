@@ -19,6 +19,8 @@
  * of 0. They need no destruction and can be freed as soon as nobody uses them: the one whom an unlock, post,
  * done or signal lets through may free the object at once. Don't copy one that is in use.
  *
+ * In a child of fork() the routine that forked is not the holder of what it held before.
+ *
  * Functions return 0 or a negative errno: -EINVAL for a null object always, and what is said below.
  */
 #ifndef ROUTINES_SYNC_H
@@ -217,8 +219,9 @@ typedef struct {
     }
 
 /*
- * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block. After the
- * first time it costs one load. Returns 0; -EDEADLK: called from within its own fn; -EINVAL.
+ * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block, and must
+ * return (routine_exit would leave the others waiting). After the first time it costs one load. Returns 0;
+ * -EDEADLK: called from within its own fn; -EINVAL.
  */
 ROUTINES_API int routine_once(routine_once_t *once, void (*fn)(void));
 

@@ -79,8 +79,7 @@ static void deliver(rt_broadcast *s, const void *from)
     rt_block *wake;
     rt_seat *how = rt_bias_enter(&ch->bias, rt_self()->seat);
     if (rt_chan_send_now(ch, from, &wake) == -EAGAIN) {
-        rt_chan_get(ch, NULL);
-        rt_chan_put(ch, from);
+        rt_chan_replace(ch, NULL, from);
         /* relaxed: one writer at a time, under the lock; read as a figure */
         atomic_store_explicit(&s->missed, atomic_load_explicit(&s->missed, memory_order_relaxed) + 1,
                               memory_order_relaxed);

@@ -67,7 +67,7 @@ chan_t *chan_new(size_t size, ptrdiff_t capacity)
     if (POOLED && capacity == 0)
         return new_pooled(size);
     const bool unbounded = capacity == CHAN_UNBOUNDED;
-    const size_t room = unbounded ? RT_CHAN_ROOM : (size_t)capacity;
+    const size_t room = unbounded ? rt_chan_first_room(size) : (size_t)capacity;
     const size_t bytes = rt_chan_buffer_size(size, room);
     if (bytes == 0 && size != 0 && room != 0)
         return NULL;
@@ -115,9 +115,10 @@ int rt_chan_grow(chan_t *ch)
 
 void rt_chan_shrink(chan_t *ch)
 {
-    /* one that swings between empty and a few dozen keeps what it has */
-    if (ch->room > 16 * RT_CHAN_ROOM)
-        (void)resize(ch, RT_CHAN_ROOM); /* without memory it stays as it is */
+    const size_t first = rt_chan_first_room(ch->size);
+    /* one that swings between empty and a few dozen keeps what it has; without memory it stays as it is */
+    if (ch->room > 16 * first)
+        (void)resize(ch, first);
 }
 
 chan_t *chan_ref(chan_t *ch)
@@ -130,11 +131,18 @@ chan_t *chan_ref(chan_t *ch)
 
 void chan_unref(chan_t *ch)
 {
+    if (!ch)
+        return;
     /* acquire: the last one sees what the others did; release: and they did it before. A sole owner needs no
      * exchange */
-    if (!ch || (atomic_load_explicit(&ch->refs, memory_order_acquire) != 1 &&
-                atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) != 1))
+    const uint32_t refs = atomic_load_explicit(&ch->refs, memory_order_acquire);
+    if (RT_UNLIKELY(refs == 0))
+        rt_panic("chan_unref() of a channel that is gone: each reference (of chan_new, and of each chan_ref) "
+                 "is dropped "
+                 "once");
+    if (refs != 1 && atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) != 1)
         return;
+    atomic_store_explicit(&ch->refs, 0, memory_order_relaxed); /* nobody else uses it */
     if (!rt_queue_is_empty(&ch->senders) || !rt_queue_is_empty(&ch->receivers))
         rt_panic(
             "the last reference to a channel was dropped while somebody waits on it: whoever uses a channel "

@@ -12,7 +12,8 @@
  *  C4 Without the lock a channel is seen as not ready by reading, in this order: the count, the queue
  *     of the other side, closed. If all three say no, there was a moment at which a try under the lock
  *     would have failed: with a buffer that of the first read, on a rendezvous that of the second (C1),
- *     since closed, read last, was false then too.
+ *     since closed, read last, was false then too. So the count never dips while an element is replaced
+ *     by another.
  */
 #ifndef RT_COMM_CHAN_H
 #define RT_COMM_CHAN_H
@@ -127,8 +128,11 @@ RT_COLD int rt_chan_grow(chan_t *ch);
 /* And a small one again, when it has been drained. */
 RT_COLD void rt_chan_shrink(chan_t *ch);
 
-/* What a buffer of an unbounded channel begins with, in slots. */
-#define RT_CHAN_ROOM 16
+/* What the buffer of an unbounded channel begins with, in slots. */
+RT_INLINE size_t rt_chan_first_room(size_t size)
+{
+    return size <= 256 ? 16 : size <= 2048 ? 4096 / size : 1;
+}
 
 /* Under the lock: 0, -EPIPE, -ENOMEM, or -EAGAIN: it would have to wait. *wake: whom to make ready when the
  * lock has been left, or NULL. */
@@ -158,18 +162,28 @@ RT_INLINE int rt_chan_send_now(chan_t *ch, const void *from, rt_block **wake)
     return 0;
 }
 
+/* Under the lock, and the buffer is full: takes the oldest and adds the newest in its place. The count stays
+ * (C4). */
+RT_INLINE void rt_chan_replace(chan_t *ch, void *into, const void *from)
+{
+    char *slot = rt_chan_slot(ch, ch->first);
+    if (into)
+        rt_chan_copy(into, slot, ch->size);
+    rt_chan_copy(slot, from, ch->size);
+    if (++ch->first == ch->room)
+        ch->first = 0;
+}
+
 /* As rt_chan_send_now. -EPIPE: closed and drained. */
 RT_INLINE int rt_chan_recv_now(chan_t *ch, void *into, rt_block **wake)
 {
     *wake = NULL;
     const bool buffered = rt_chan_count(ch) != 0;
-    if (buffered)
-        rt_chan_get(ch, into);
     if (!rt_queue_is_empty(&ch->senders)) {
         rt_waiter *w = rt_queue_take(&ch->senders);
         if (RT_LIKELY(w != NULL)) {
-            if (buffered) /* C1: there is room now, and it is the next */
-                rt_chan_put(ch, w->data);
+            if (buffered) /* C1 */
+                rt_chan_replace(ch, into, w->data);
             else if (into) /* C2 */
                 rt_chan_copy(into, w->data, ch->size);
             w->result = 0;
@@ -178,8 +192,8 @@ RT_INLINE int rt_chan_recv_now(chan_t *ch, void *into, rt_block **wake)
         }
     }
     if (buffered) {
-        if (RT_UNLIKELY(ch->room > RT_CHAN_ROOM) && ch->capacity == (size_t)CHAN_UNBOUNDED &&
-            rt_chan_count(ch) == 0)
+        rt_chan_get(ch, into);
+        if (RT_UNLIKELY(ch->capacity == (size_t)CHAN_UNBOUNDED) && rt_chan_count(ch) == 0)
             rt_chan_shrink(ch);
         return 0;
     }

@@ -248,7 +248,7 @@ static void lock_all(const entry *entries, size_t n, locks *l)
 {
     rt_seat *mine = rt_self()->seat;
     l->count = 0;
-    if (lock_by_bias(entries, n, mine)) {
+    if (mine->number && lock_by_bias(entries, n, mine)) {
         l->how = mine;
         return;
     }
@@ -311,28 +311,40 @@ static void enter_all(const plan *p, entry *entries, rt_block *me, rt_waiter **w
     }
 }
 
-static void withdraw(entry *e)
+/* Those whose channel is biased to this worker. Returns how many are left. */
+static size_t withdraw_by_bias(entry *entries, size_t n, rt_seat *mine)
 {
-    if (rt_waiter_is_queued(&e->waiter))
-        rt_queue_remove(e->queue, &e->waiter);
+    size_t rest = 0;
+    rt_seat_come(mine);
+    for (size_t i = 0; i < n; i++) {
+        entry *e = &entries[i];
+        if (!rt_waiter_is_queued(&e->waiter))
+            continue;
+        if (atomic_load_explicit(&e->chan->bias.owner, memory_order_acquire) == mine) /* bias.h, B1 */
+            rt_queue_remove(e->queue, &e->waiter);
+        else
+            rest++;
+    }
+    rt_seat_go(mine);
+    return rest;
 }
 
-/* S4. */
+/* S4. A channel is touched only while a record of this select is in its queue: the one whose case happened
+ * may be gone. */
 static void withdraw_all(entry *entries, size_t n)
 {
     rt_seat *mine = rt_self()->seat;
-    if (lock_by_bias(entries, n, mine)) {
-        for (size_t i = 0; i < n; i++)
-            withdraw(&entries[i]);
-        rt_seat_go(mine);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!rt_waiter_is_queued(&entries[i].waiter))
+    size_t rest = n;
+    if (mine->number)
+        rest = withdraw_by_bias(entries, n, mine);
+    for (size_t i = 0; rest != 0 && i < n; i++) {
+        entry *e = &entries[i];
+        if (!rt_waiter_is_queued(&e->waiter))
             continue;
-        rt_seat *how = rt_bias_enter(&entries[i].chan->bias, mine);
-        withdraw(&entries[i]);
-        rt_bias_leave(&entries[i].chan->bias, how);
+        rt_seat *how = rt_bias_enter(&e->chan->bias, mine);
+        if (rt_waiter_is_queued(&e->waiter))
+            rt_queue_remove(e->queue, &e->waiter);
+        rt_bias_leave(&e->chan->bias, how);
     }
 }
 

@@ -25,9 +25,6 @@
  * between (R5). */
 #define RED_ZONE ((size_t)2048)
 
-/* How many in-place runs go by before the worker looks whether anybody else is ready (R8). */
-#define BREATH 4096
-
 RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
 {
     const size_t room = (size_t)((char *)__builtin_frame_address(0) - t->stack->low);
@@ -56,10 +53,11 @@ RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block
     return result;
 }
 
+/* Now and then the worker looks whether anybody else is ready (R8). */
 RT_INLINE void breathe_sometimes(const rt_worker *w)
 {
-    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) % BREATH ==
-                    0)) /* own */
+    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) >=
+                    w->breathe_at)) /* own */
         rt_breathe();
 }
 

@@ -210,6 +210,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
             return NULL;
         }
         rt_timers_init(&w->timers);
+        w->until_look = 1;
         w->runtime = rt;
         w->index = rt->worker_count;
         w->random = UINT64_C(0x9e3779b97f4a7c15) * (rt->worker_count + 1);

@@ -84,9 +84,10 @@ RT_INLINE void rt_bias_unlock(rt_bias *b)
 
 RT_INLINE void rt_seat_come(rt_seat *mine)
 {
-    /* relaxed, both: own; ordered by the barrier, B1 */
+    /* release: what the visit before did is seen also by one who waits for its end and finds this one
+     * already; the order that counts is the barrier's, B1 */
     atomic_store_explicit(&mine->inside, atomic_load_explicit(&mine->inside, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+                          memory_order_release);
     rt_membarrier_light();
 }
 

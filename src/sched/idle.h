@@ -27,7 +27,8 @@
  *     timer does: publish it, light barrier, read cover; if that is later, it wakes a sleeper, who looks
  *     again. As in I4 one sees the other. A cover ends with its sleeper's rest; if that one finds work,
  *     it wakes another (I5), who covers then: while anybody sleeps, and nobody searches, some sleeper
- *     will be awake when the next timer passes.
+ *     will be awake when the next timer passes. (A searcher that rests, and a napper, look again within
+ *     160 microseconds: so late a timer can be that was set meanwhile.)
  *
  * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
  * list first, so it is woken once.

@@ -14,7 +14,9 @@
 #define SAMPLE       64
 #define TIMERS_BATCH 64
 #define OLDEST_EVERY (5 * INT64_C(1000000)) /* ns */
-#define ALL_TIMERS   16                     /* so many looks at the own timers for one at everybody's */
+#define LOOK_EVERY   (50 * INT64_C(1000))   /* ns between looks at the timers, while one is set */
+#define LOOKS_MOST   16                     /* and at most so many picks */
+#define OVERDUE      INT64_C(1000000)       /* ns after which a timer is taken over by any worker */
 
 /* ---- control blocks ---- */
 
@@ -259,19 +261,29 @@ bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
 void rt_order_look_at_timers(rt_worker *w)
 {
     rt_runtime *rt = w->runtime;
-    const bool all = w->tick / RT_UNUSUAL_PICK % ALL_TIMERS == 0;
-    int64_t next = rt_timers_next(&w->timers);
-    for (size_t i = 0; all && i < rt->worker_count; i++)
+    int64_t next = INT64_MAX;
+    for (size_t i = 0; i < rt->worker_count; i++)
         if (rt_timers_next(&rt->workers[i].timers) < next)
             next = rt_timers_next(&rt->workers[i].timers);
-    if (next == INT64_MAX)
+    if (next == INT64_MAX) {
+        w->until_look = 1;
         return;
+    }
     const int64_t now = rt_clock_now();
-    if (next > now)
-        return;
-    bool any = rt_order_timers(w, w, now);
-    for (size_t i = 0; all && i < rt->worker_count; i++)
-        any |= rt_order_timers(w, &rt->workers[i], now);
+    /* as many picks until the next look as take LOOK_EVERY, if they take as long as the last ones */
+    const int64_t each = (now - w->looked_at) / (w->looks + 1) + 1;
+    w->looks = (uint32_t)(each > LOOK_EVERY                ? 1
+                          : LOOK_EVERY / each < LOOKS_MOST ? LOOK_EVERY / each
+                                                           : LOOKS_MOST);
+    w->until_look = w->looks;
+    w->looked_at = now;
+    bool any = false;
+    for (size_t i = 0; i < rt->worker_count && next <= now; i++) {
+        rt_worker *v = &rt->workers[i];
+        /* others look at their own, unless they are busy in one routine */
+        if (rt_timers_next(&v->timers) <= (v == w ? now : now - OVERDUE))
+            any |= rt_order_timers(w, v, now);
+    }
     if (any)
         rt_notify(w);
 }
@@ -301,6 +313,8 @@ rt_block *rt_order_unusual(rt_worker *w)
 rt_block *rt_order_pick(rt_worker *w)
 {
     rt_block *r;
+    if (rt_order_look_is_due(w))
+        rt_order_look_at_timers(w);
     if (RT_UNLIKELY(++w->tick % RT_UNUSUAL_PICK == 0) && (r = rt_order_unusual(w)) != NULL)
         return r;
     if ((r = rt_order_woken(w)) != NULL || (r = rt_order_newest(w)) != NULL ||

@@ -53,9 +53,15 @@ uint64_t rt_order_shared_size(const rt_runtime *rt);
 /* The timers of worker v that have passed, by the clock of now, to w's ready list. False: there was none. */
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now);
 
-/* A look at the clock, if any timer is set: at the worker's own ones, and now and then at all, since a worker
- * that is busy in one routine does not look at its own. */
-void rt_order_look_at_timers(rt_worker *w);
+/* A look at the clock, if any timer is set: at the worker's own ones, and at those of others that are
+ * overdue, since a worker that is busy in one routine does not look at its own. */
+RT_COLD void rt_order_look_at_timers(rt_worker *w);
+
+/* At each pick: is it time for such a look? */
+RT_INLINE bool rt_order_look_is_due(rt_worker *w)
+{
+    return RT_UNLIKELY(rt_timers_next(&w->timers) != INT64_MAX) && --w->until_look == 0;
+}
 
 /* Work for a worker that has none; it sleeps until there is. NULL: the runtime stops. search.c */
 rt_block *rt_search_work(rt_worker *w);

@@ -19,6 +19,10 @@
 #define STACK_CACHE   64 /* warm stacks of a worker */
 #define STACK_BATCH   16
 #define LONELY_YIELDS 16
+#define BREATH_EVERY                                                                                         \
+    (50 * INT64_C(1000))  /* ns between two breaths of a routine that only starts and joins                  \
+                           */
+#define BREATHS_MOST 2048 /* and at most so many joins */
 
 struct rt_thread rt_nobody = {.seat = &rt_no_seat};
 
@@ -284,8 +288,11 @@ void rt_park(rt_commit_fn *fn, void *arg)
 RT_INLINE bool park_short(rt_thread *t, void *pass)
 {
     rt_worker *w = t->worker;
-    if (RT_UNLIKELY(!w) || RT_UNLIKELY((w->tick + 1) % RT_UNUSUAL_PICK == 0) ||
-        RT_UNLIKELY(!rt_ready_enter(&w->ready)))
+    if (RT_UNLIKELY(!w) || RT_UNLIKELY((w->tick + 1) % RT_UNUSUAL_PICK == 0))
+        return false;
+    if (rt_order_look_is_due(w))
+        rt_order_look_at_timers(w);
+    if (RT_UNLIKELY(!rt_ready_enter(&w->ready)))
         return false;
     rt_block *next = w->ready.woken.head;
     if (RT_UNLIKELY(!next) || RT_UNLIKELY(!next->stack)) {
@@ -478,6 +485,8 @@ bool rt_yield(void)
     rt_worker *w = t->worker;
     if (RT_UNLIKELY(!w))
         return false;
+    if (rt_order_look_is_due(w))
+        rt_order_look_at_timers(w);
     if (RT_UNLIKELY(++w->tick % RT_UNUSUAL_PICK == 0) || RT_UNLIKELY(rt_deque_size(&w->deque) != 0) ||
         RT_UNLIKELY(!rt_ready_enter(&w->ready)))
         return yield_slow(t, w);
@@ -505,6 +514,15 @@ void rt_breathe(void)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
+    /* as many runs until the next one as take BREATH_EVERY, if they take as long as the last ones */
+    const int64_t now = rt_clock_now();
+    const int64_t each = (now - w->breathed_at) / ((int64_t)w->breaths + 1) + 1;
+    w->breaths = (uint64_t)(each > BREATH_EVERY                  ? 1
+                            : BREATH_EVERY / each < BREATHS_MOST ? BREATH_EVERY / each
+                                                                 : BREATHS_MOST);
+    w->breathe_at =
+        atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) + w->breaths; /* own */
+    w->breathed_at = now;
     rt_order_look_at_timers(w);
     rt_block *next = rt_order_woken(w);
     if (!next && (next = rt_order_yielded(w)) == NULL && (next = rt_order_shared(w)) == NULL)

@@ -7,8 +7,8 @@
  * on its way; and whoever has waited for longer than HANDOVER gets it handed.
  *
  *  M1 `word` is the id of the holder, or 0, and two flags. It becomes a holder by compare-and-swap from
- *     0, by anybody. WAITERS is set and cleared under `lock`, while it is held: then the release is done
- *     under lock too.
+ *     no holder, by anybody. WAITERS is set under `lock`, while it is held, and goes with the release;
+ *     if it is set and COMING is not, the release is done under lock.
  *  M2 Who finds it held enters itself into the queue under lock, having set WAITERS in the word of
  *     the holder: so that one's release comes to lock, and finds it.
  *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word but

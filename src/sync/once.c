@@ -10,7 +10,7 @@ typedef struct {
     _Atomic uintptr_t state; /* changes under lock; read without, to see DONE */
     rt_lock_t lock;
     /* under it */
-    rt_block *runner;
+    uint64_t runner; /* its id */
     rt_queue queue;
 } once;
 
@@ -28,7 +28,7 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
     rt_block *me = rt_me();
     rt_lock_acquire(&o->lock);
     const uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed); /* under lock */
-    if (state == RUNNING && o->runner != me) {
+    if (state == RUNNING && o->runner != rt_sync_id(me)) {
         rt_waiter w = {.who = me};
         rt_queue_append(&o->queue, &w);
         rt_park(leave, &o->lock);
@@ -39,7 +39,7 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
         return state == DONE ? 0 : -EDEADLK;
     }
     atomic_store_explicit(&o->state, RUNNING, memory_order_relaxed); /* under lock */
-    o->runner = me;
+    o->runner = rt_sync_id(me);
     rt_lock_release(&o->lock);
 
     fn(arg);
