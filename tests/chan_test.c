@@ -2179,6 +2179,63 @@ TEST(a_wrong_size_panics_with_a_sentence)
     }
 }
 
+/* ---- a try beside a receive that makes room for a blocked sender ---- */
+
+enum { PARCEL = 16384 };
+
+struct exchange {
+    chan_t *ch;
+    long rounds;
+    _Atomic int phase; /* 1: the second sender waits, or is about to; 2: try now; 0: tried */
+};
+
+static void *send_two_parcels(void *arg)
+{
+    struct exchange *e = arg;
+    static const char parcel[PARCEL];
+    CHECK_EQ(chan_send(e->ch, &parcel), 0);
+    atomic_store(&e->phase, 1);
+    CHECK_EQ(chan_send(e->ch, &parcel), 0);
+    return NULL;
+}
+
+static void *receive_parcels(void *arg)
+{
+    struct exchange *e = arg;
+    static char parcel[PARCEL];
+    for (long i = 0; i < e->rounds; i++) {
+        const routine_t h = go(send_two_parcels, e);
+        WAIT_UNTIL(atomic_load(&e->phase) == 1); /* on one worker: then it waits for room */
+        atomic_store(&e->phase, 2);
+        CHECK_EQ(chan_recv(e->ch, &parcel), 0);
+        CHECK_EQ(routine_join(h, NULL), 0);
+        WAIT_UNTIL(atomic_load(&e->phase) == 0);
+    }
+    return NULL;
+}
+
+/* The channel holds one, and a sender waits with another: whatever comes first, the receive or the try, there
+ * is one. */
+TEST(a_try_never_finds_a_full_channel_empty)
+{
+    static char parcel[PARCEL];
+    struct exchange e = {.ch = NEW(PARCEL, 1), .rounds = support_scale(4000)};
+    routine_runtime_t *single = support_runtime(1);
+    uint64_t random = 9;
+    const routine_t h = support_go_on(single, receive_parcels, &e);
+    for (long i = 0; i < e.rounds; i++) {
+        while (atomic_load(&e.phase) != 2)
+            sched_yield();
+        for (volatile uint64_t k = support_random(&random) % 2000; k > 0; k--)
+            ;
+        CHECK_EQ(chan_try_recv(e.ch, &parcel), 0);
+        atomic_store(&e.phase, 0);
+    }
+    CHECK_EQ(routine_join(h, NULL), 0);
+    support_runtime_end(single);
+    chan_unref(e.ch);
+}
+
 int main(int argc, char **argv)
 {
     static const struct support_case cases[] = {
@@ -2240,6 +2297,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_channel_is_handed_to_and_fro),
         cmocka_unit_test(a_channel_survives_a_runtime),
         cmocka_unit_test(a_runtime_goes_while_its_last_routine_is_being_woken),
+        cmocka_unit_test(a_try_never_finds_a_full_channel_empty),
         cmocka_unit_test(a_wrong_size_panics_with_a_sentence),
     };
     return cmocka_run_group_tests_name("chan", tests, NULL, NULL);
