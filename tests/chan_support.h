@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the tests of channels, select and broadcasts share: actors that are routines or plain
+ * What the tests of channels, select, broadcasts and locks share: actors that are routines or plain
  * threads, a runtime whose waiting routines can be counted, a director on a single worker, duels,
  * and elements whose every byte can be verified.
  *
@@ -231,6 +231,34 @@ SUPPORT_UNUSED static bool element_fenced(const unsigned char *bytes, size_t siz
 SUPPORT_UNUSED static void element_free(unsigned char *bytes)
 {
     free(bytes - FENCE);
+}
+
+/* ---- many at once ---- */
+
+/* Runs fn(arg) n times at once: by turns in a plain thread, a routine, and a routine of another
+ * runtime. */
+SUPPORT_UNUSED static void crowd(int n, routine_fn *fn, void *arg)
+{
+    enum { MOST = 32 };
+    struct actor actors[MOST];
+    routine_runtime_t *other = support_runtime(2);
+    CHECK(n <= MOST);
+    for (int i = 0; i < n && i < MOST; i++)
+        actors[i] = i % 3 == 2 ? act_on(other, fn, arg) : act(i % 3 == 0, fn, arg);
+    for (int i = 0; i < n && i < MOST; i++)
+        act_end(actors[i]);
+    support_runtime_end(other);
+}
+
+/* The same by routines of one runtime only. */
+SUPPORT_UNUSED static void company(int n, routine_fn *fn, void *arg)
+{
+    routine_t *h = calloc((size_t)n, sizeof *h);
+    for (int i = 0; i < n; i++)
+        h[i] = go(fn, arg);
+    for (int i = 0; i < n; i++)
+        CHECK_EQ(routine_join(h[i], NULL), 0);
+    free(h);
 }
 
 #endif

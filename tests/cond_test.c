@@ -15,21 +15,6 @@
 
 #include "routines/sync.h"
 
-/* Runs fn(arg) n times at once: by turns in a plain thread, a routine, and a routine of another
- * runtime. */
-static void crowd(int n, routine_fn *fn, void *arg)
-{
-    enum { MOST = 32 };
-    struct actor actors[MOST];
-    routine_runtime_t *other = support_runtime(2);
-    CHECK(n <= MOST);
-    for (int i = 0; i < n && i < MOST; i++)
-        actors[i] = i % 3 == 2 ? act_on(other, fn, arg) : act(i % 3 == 0, fn, arg);
-    for (int i = 0; i < n && i < MOST; i++)
-        act_end(actors[i]);
-    support_runtime_end(other);
-}
-
 /* A mutex, a condition variable, and those who come to wait for it. */
 struct room {
     routine_mutex_t lock;

@@ -16,32 +16,6 @@
 
 #include "routines/sync.h"
 
-/* Runs fn(arg) n times at once: by turns in a plain thread, a routine, and a routine of another
- * runtime. */
-static void crowd(int n, routine_fn *fn, void *arg)
-{
-    enum { MOST = 32 };
-    struct actor actors[MOST];
-    routine_runtime_t *other = support_runtime(2);
-    CHECK(n <= MOST);
-    for (int i = 0; i < n && i < MOST; i++)
-        actors[i] = i % 3 == 2 ? act_on(other, fn, arg) : act(i % 3 == 0, fn, arg);
-    for (int i = 0; i < n && i < MOST; i++)
-        act_end(actors[i]);
-    support_runtime_end(other);
-}
-
-/* The same by routines of one runtime only. */
-static void company(int n, routine_fn *fn, void *arg)
-{
-    routine_t *h = calloc((size_t)n, sizeof *h);
-    for (int i = 0; i < n; i++)
-        h[i] = go(fn, arg);
-    for (int i = 0; i < n; i++)
-        CHECK_EQ(routine_join(h[i], NULL), 0);
-    free(h);
-}
-
 /* What the holder sees. */
 static void check_held(routine_mutex_t *m)
 {
