@@ -26,6 +26,7 @@
 #include "routine.h"
 
 #define STACK_DEFAULT ((size_t)128 << 10)
+#define FIRST_BREATH  16 /* in-place runs of a worker before it knows how long they take (scheduler.c) */
 
 /* rt_runtime.state */
 enum { RUNNING, DRAINING, STOPPED };
@@ -211,6 +212,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
         }
         rt_timers_init(&w->timers);
         w->until_look = 1;
+        w->breathe_at = FIRST_BREATH;
         w->runtime = rt;
         w->index = rt->worker_count;
         w->random = UINT64_C(0x9e3779b97f4a7c15) * (rt->worker_count + 1);
