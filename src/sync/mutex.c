@@ -267,8 +267,14 @@ int routine_mutex_unlock(routine_mutex_t *m)
     if (RT_UNLIKELY(!m))
         return -EINVAL;
     rt_block *me = rt_me();
-    if (RT_UNLIKELY(!rt_mutex_is_held(m, me)))
+    const uint64_t mine = word_of(me);
+    uint64_t word = atomic_load_explicit(&inside(m)->word, memory_order_relaxed); /* as in rt_mutex_is_held */
+    if (RT_UNLIKELY((word & ~FLAGS) != mine))
         return -EPERM;
-    rt_mutex_release(m, me);
+    /* the short way of rt_mutex_release */
+    if (RT_UNLIKELY(word != mine) ||
+        RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&inside(m)->word, &word, 0, memory_order_release,
+                                                             memory_order_relaxed)))
+        rt_mutex_release(m, me);
     return 0;
 }
