@@ -131,11 +131,18 @@ static bool be_polite(const rt_bias *b, const rt_seat *seat)
     return true;
 }
 
+static void set_waits(rt_seat *mine, bool waits)
+{
+    if (mine->number)
+        atomic_store_explicit(&mine->waits, waits, memory_order_relaxed); /* a hint */
+}
+
 void rt_bias_lock(rt_bias *b, rt_seat *mine)
 {
     const rt_seat *let = NULL; /* whom it was polite to */
     bool contended = false;
     rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* a hint */
+    set_waits(mine, true);
     for (int i = 0; i < TENURES; i++) {
         if (owner && owner != mine && owner != let) {
             contended |= be_polite(b, owner);
@@ -146,15 +153,16 @@ void rt_bias_lock(rt_bias *b, rt_seat *mine)
             rt_lock_acquire(&b->lock);
         }
         owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* written under the lock */
-        if (owner == mine) /* B2: nobody else can enter, by either way */
-            return;
-        if (!owner || owner == let)
+        if (!owner || owner == mine || owner == let)
             break;
         if (i + 1 < TENURES)
             rt_lock_release(&b->lock); /* it went to another one while this one waited */
     }
-    if (RT_UNLIKELY(owner != NULL))
+    if (RT_UNLIKELY(owner && owner != mine))
         revoke(b, owner);
+    set_waits(mine, false);
+    if (owner == mine) /* B2: nobody else can enter, by either way */
+        return;
     b->moved |= b->last != mine->number && b->last != 0;
     b->streak = b->last == mine->number ? b->streak + 1 : 0;
     b->last = mine->number;

@@ -41,6 +41,7 @@
 typedef struct rt_seat {
     /* its holder's */
     RT_ALIGNED _Atomic uint32_t inside;
+    _Atomic bool waits;    /* for somebody else to leave: a hint for thieves */
     _Atomic int32_t trust; /* do objects stay with the worker that made them? hint, also written by others */
     uint16_t number;       /* constant; 0: nothing is ever biased to it */
     /* others' */

@@ -66,6 +66,10 @@ static rt_block *steal_little(rt_worker *w, rt_worker *v)
     for (int i = 0; i < LITTLE_LOOKS; i++)
         rt_relax();
     const uint64_t did = progress(v) - done;
+    /* one that waits for a lock of another worker will go on when that lets go: most likely they are partners
+     */
+    if (atomic_load_explicit(&v->seat->waits, memory_order_relaxed)) /* a hint */
+        return NULL;
     if ((did != 0 && did >= few) || rt_deque_peek(&v->deque) != item ||
         (item && atomic_load_explicit(&item->word, memory_order_relaxed) != word)) /* as above */
         return NULL;
