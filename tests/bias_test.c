@@ -108,7 +108,6 @@ struct object {
 struct storm {
     struct object objects[OBJECTS];
     long rounds;
-    long by_bias;
     _Atomic int number;
 };
 
@@ -128,8 +127,6 @@ static void *run_storm(void *arg)
         if (support_random(&random) % 5000 == 0)
             sched_yield(); /* others find somebody inside who has lost its CPU */
         CHECK_EQ(--o->inside, 0);
-        if (how != NULL)
-            s->by_bias += number == 0 && how == mine;
         rt_bias_leave(&o->bias, how);
     }
     if (mine != &rt_no_seat)
