@@ -141,7 +141,8 @@ void rt_bias_lock(rt_bias *b, rt_seat *mine)
 {
     const rt_seat *let = NULL; /* whom it was polite to */
     bool contended = false;
-    rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_relaxed); /* a hint */
+    /* a hint; acquire: pairs with B5, the seat is looked at */
+    rt_seat *owner = atomic_load_explicit(&b->owner, memory_order_acquire);
     set_waits(mine, true);
     for (int i = 0; i < TENURES; i++) {
         if (owner && owner != mine && owner != let) {
