@@ -259,6 +259,72 @@ static void locals(void)
 
 /* ---- all of it, on the default runtime's caller and on runtimes of several sizes ---- */
 
+/* ---- channels, select, locks, time ---- */
+
+struct talk {
+    chan_t *to, *back;
+    routine_mutex_t lock;
+    routine_waitgroup_t over;
+    long sum;
+};
+
+static void *answer(void *arg)
+{
+    struct talk *t = arg;
+    int64_t x;
+    while (chan_recv(t->to, &x) == 0) {
+        int rc = routine_mutex_lock(&t->lock);
+        t->sum += (long)x;
+        rc |= routine_mutex_unlock(&t->lock);
+        x = rc == 0 ? 2 * x : -1;
+        if (chan_send(t->back, &x) != 0)
+            break;
+    }
+    routine_waitgroup_done(&t->over);
+    return NULL;
+}
+
+static void talks(void)
+{
+    enum { ROUNDS_OF_TALK = 500, PARTNERS = 3 };
+    struct talk t = {.lock = ROUTINE_MUTEX_INITIALIZER, .over = ROUTINE_WAITGROUP_INITIALIZER};
+    int64_t sum = 0, sent = 0, x;
+    long received = 0;
+    t.to = chan_make(int64_t, 0);
+    t.back = chan_make(int64_t, 4);
+    chan_t *never = chan_make(int64_t, 0);
+    CHECK(t.to != NULL && t.back != NULL && never != NULL);
+    CHECK(routine_waitgroup_add(&t.over, PARTNERS) == 0);
+    for (int i = 0; i < PARTNERS; i++)
+        CHECK(go_detached(answer, &t) == 0);
+    while (received < ROUNDS_OF_TALK) {
+        const int64_t next = sent + 1;
+        const int got = chan_select(CHAN_SEND(sent < ROUNDS_OF_TALK ? t.to : NULL, &next),
+                                    CHAN_RECV(t.back, &x), CHAN_RECV(never, NULL));
+        CHECK(got == 0 || got == 1);
+        if (got == 0) {
+            sent = next;
+        } else {
+            sum += x;
+            received++;
+        }
+    }
+    CHECK(sum == (int64_t)ROUNDS_OF_TALK * (ROUNDS_OF_TALK + 1));
+    CHECK(chan_close(t.to) == 0);
+    CHECK(routine_waitgroup_wait(&t.over) == 0);
+    CHECK(routine_mutex_lock(&t.lock) == 0);
+    CHECK(2 * t.sum == sum);
+    CHECK(routine_mutex_unlock(&t.lock) == 0);
+    const int64_t before = routine_now();
+    CHECK(chan_select(CHAN_RECV(never, &x), CHAN_TIMEOUT(ROUTINE_MS)) == 1);
+    CHECK(routine_sleep(ROUTINE_MS) == 0);
+    CHECK(routine_now() - before >= 2 * ROUTINE_MS);
+    CHECK(chan_select(CHAN_RECV(t.to, &x), CHAN_RECV(never, &x)) == CHAN_CLOSED(0));
+    chan_unref(t.to);
+    chan_unref(t.back);
+    chan_unref(never);
+}
+
 static void *everything(void *arg)
 {
     (void)arg;
@@ -270,6 +336,7 @@ static void *everything(void *arg)
         ends();
         oneshots();
         locals();
+        talks();
     }
     return number(42);
 }
