@@ -138,8 +138,7 @@ void chan_unref(chan_t *ch)
     const uint32_t refs = atomic_load_explicit(&ch->refs, memory_order_acquire);
     if (RT_UNLIKELY(refs == 0))
         rt_panic("chan_unref() of a channel that is gone: each reference (of chan_new, and of each chan_ref) "
-                 "is dropped "
-                 "once");
+                 "is dropped once");
     if (refs != 1 && atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) != 1)
         return;
     atomic_store_explicit(&ch->refs, 0, memory_order_relaxed); /* nobody else uses it */

@@ -12,8 +12,8 @@
 #define SPINS  64
 
 /* Who finds it biased to a worker that is using it lets that go on for a while: TENURE looks, of PAUSES each,
- * some microseconds in all. Else two workers that both use it all the time would do little but take it from
- * each other. */
+ * 10 to 50 microseconds in all. Else two workers that both use it all the time would do little but take it
+ * from each other. Up to TENURES of them, where it goes to others meanwhile. */
 #define TENURE  64
 #define PAUSES  16
 #define TENURES 4

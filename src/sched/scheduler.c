@@ -326,16 +326,12 @@ static bool leave_section(rt_block *r, void *arg)
     return true;
 }
 
-static RT_NOINLINE void park_inside_slow(rt_bias *bias, rt_seat *how)
-{
-    section s = {bias, how};
-    rt_park(leave_section, &s);
-}
-
 void rt_park_inside(rt_bias *bias, rt_seat *how)
 {
-    if (!park_short(rt_self(), how ? word(LEAVE_SEAT) : word((uintptr_t)bias + LEAVE_LOCK)))
-        park_inside_slow(bias, how);
+    if (park_short(rt_self(), how ? word(LEAVE_SEAT) : word((uintptr_t)bias + LEAVE_LOCK)))
+        return;
+    section s = {bias, how};
+    rt_park(leave_section, &s);
 }
 
 typedef struct {
