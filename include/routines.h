@@ -10,6 +10,8 @@
 #include "routines/oneshot.h"
 #include "routines/routine.h"
 #include "routines/runtime.h"
+#include "routines/scope.h"
+#include "routines/signal.h"
 #include "routines/stats.h"
 #include "routines/sync.h"
 #include "routines/time.h"

@@ -17,6 +17,10 @@
  * Functions return 0 (or a count) on success and a negative errno on failure;
  * the library never reports through errno.
  *
+ * Calls that block also return -ECANCELED once the calling routine has been cancelled
+ * (routine_cancel; but for join), and -ETIMEDOUT once a limit of time that is in force for it has passed
+ * (time.h). Both are looked at first, and stay: the next such call returns the same.
+ *
  * ROUTINES_NO_GO, defined before this header is included, hides the four short
  * names go, go_with, go_copy and go_detached; routine_go… stay.
  */
@@ -125,7 +129,12 @@ ROUTINES_API ROUTINES_NODISCARD int routine_go_detached_at(const char *where, ro
  *   -ESRCH       the handle is null or stale: joined or detached before
  *   -EBUSY       somebody else is joining it
  *   -EDEADLK     a routine joins itself, or one that waits for it to return
+ *   -ENOTRECOVERABLE  it ended by routine_panic(); routine_panic_message() has the text
+ *   -ETIMEDOUT   the caller's limit of time passed; handle and result are as before, join again
  *   the negative errno that a handle which could not start carries
+ *
+ * A cancellation of the caller does not end a join; to give up early use a limit, or a scope, which
+ * cancels its children.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_join(routine_t h, void **result);
 
@@ -141,10 +150,14 @@ ROUTINES_API int routine_detach(routine_t h);
 
 /*
  * Asks a routine to stop. One that has not started never will: its join gives
- * -ECANCELED, the copy of a closure is released. One that runs finds out by
- * routine_check(). The request is sticky and may be repeated. Never blocks.
- * Returns 0, also for one that has finished but was not joined yet; -ESRCH for a
- * null or stale handle.
+ * -ECANCELED, the copy of a closure is released. One that runs finds out by what it calls: every
+ * operation that can block returns -ECANCELED (but join, and under routine_shield()), the one in which it waits
+ * now, too; and routine_check(). Nothing is lost: of a cancellation and what was waited for exactly one
+ * happens. The children of its scopes (scope.h) are cancelled with it. What it does about it is its own
+ * affair: a routine that returns has a result, and its join is 0.
+ *
+ * The request is sticky and may be repeated. Never blocks. Costs some microseconds if the routine has started.
+ * Returns 0, also for one that has finished but was not joined yet; -ESRCH for a null or stale handle.
  */
 ROUTINES_API int routine_cancel(routine_t h);
 
@@ -171,8 +184,9 @@ ROUTINES_API uint64_t routine_id(routine_t h);
 ROUTINES_API const char *routine_name(routine_t h);
 
 /*
- * For loops that compute: 0, or -ECANCELED once somebody has cancelled the
- * calling routine. 0 on a plain thread. Never blocks; about a nanosecond.
+ * For loops that compute, and to tell whose limit has passed: 0; -ECANCELED once somebody has cancelled the
+ * calling routine; -ETIMEDOUT once the limit in force has passed. Never blocks; about a nanosecond, under a
+ * limit a look at the clock.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_check(void);
 
@@ -180,14 +194,86 @@ ROUTINES_API ROUTINES_NODISCARD int routine_check(void);
 ROUTINES_API void routine_yield(void);
 
 /*
- * Ends the calling routine with this result, from any depth of calls. Cleanup
- * that the abandoned frames meant to do is not done. On a plain thread it panics.
+ * Ends the calling routine with this result, from any depth of calls: defers run, limits, shields
+ * and scopes end, from the innermost outwards. Other cleanup that the abandoned frames meant to do is not
+ * done. On a plain thread it panics.
  */
 ROUTINES_API void routine_exit(void *result) __attribute__((noreturn));
 
+/* ---- valid to the end of the braces ---- */
+
+/*
+ * routine_defer(void (*fn)(void *), void *arg);
+ *
+ * A declaration: fn(arg) will be called at the end of the enclosing braces, however they are left: by
+ * running out of them, break, continue, return, goto, routine_exit() or routine_panic(). Several run in the
+ * opposite order of their declaration. fn may block; neither a cancellation nor the limit in force reaches it
+ * (a limit of its own does).
+ *
+ *     FILE *file = fopen(path, "r");
+ *     if (!file)
+ *         return -errno;
+ *     routine_defer(close_file, file);
+ *
+ * One on a line.
+ */
+#define routine_defer(...)                                                                                   \
+    ROUTINES_FRAME(ROUTINES_CAT(routines_defer_, __LINE__), routines_defer_begin, __VA_ARGS__)
+ROUTINES_API void *routines_defer_begin(routines_frame_t *frame, void (*fn)(void *), void *arg);
+
+/*
+ * routine_shield();
+ *
+ * A declaration: to the end of the enclosing braces the routine is not disturbed: a cancellation is held
+ * off, and the limits declared outside do not count. For cleanup that has to block. A limit declared
+ * inside counts.
+ *
+ *     routine_shield();
+ *     routine_with_timeout(ROUTINE_S);
+ *     rc = chan_send(log, &last_words);
+ */
+#define routine_shield() ROUTINES_FRAME(ROUTINES_CAT(routines_shield_, __LINE__), routines_shield_begin, 0)
+ROUTINES_API void *routines_shield_begin(routines_frame_t *frame, int nothing);
+
+/* ---- panics ---- */
+
+/*
+ * Ends the calling routine because something is wrong with the program: defers run, scopes end, as by
+ * routine_exit(). Who joins it gets -ENOTRECOVERABLE, and the text by routine_panic_message(); a scope takes it
+ * as the failure of a child. If nobody will join it (it is detached), or on a plain thread, the process
+ * ends by abort() after the text, the routine, where it was started and a backtrace have been written to
+ * stderr; unless the hook decides otherwise.
+ */
+ROUTINES_API void routine_panic(const char *format, ...)
+    __attribute__((noreturn, format(printf, 1, 2)));
+
+/*
+ * The text of the panic that the caller's last join with -ENOTRECOVERABLE was about (routine_join,
+ * routine_try_join, routine_run, routine_scope_join); "" if there was none. Valid until the caller's next join.
+ */
+ROUTINES_API const char *routine_panic_message(void);
+
+/* A panic that nobody joins. */
+typedef struct {
+    const char *message;
+    uint64_t id;       /* of the routine (routine_id); 0: a plain thread */
+    const char *name;  /* as routine_name */
+    const char *where; /* started at "file:line"; "" for a plain thread */
+} routine_panic_t;
+
+/*
+ * What happens at a panic that nobody joins. The hook is called by the panicking routine, behind its defers, or
+ * by whoever detaches one that has panicked; it may log, and must not panic. If it returns true the
+ * process goes on without that routine (not if a plain thread has panicked); if false, it ends as without a
+ * hook. Returns the hook before; NULL: none. One for the process, as a signal handler; any thread.
+ */
+typedef bool routine_panic_hook_t(const routine_panic_t *panic);
+ROUTINES_API routine_panic_hook_t *routine_set_panic_hook(routine_panic_hook_t *hook);
+
 /*
  * Runs fn(arg) as a routine of the default runtime and waits for it; what a main
- * function usually begins with. Returns what routine_join would.
+ * function usually begins with. Returns what routine_join would; but if the caller's limit passes, the routine
+ * is cancelled, and waited for.
  */
 #define routine_run(...) routine_run_at(ROUTINES_HERE, __VA_ARGS__)
 ROUTINES_API int routine_run_at(const char *where, routine_fn *fn, void *arg, void **result);
@@ -197,7 +283,8 @@ ROUTINES_API int routine_run_at(const char *where, routine_fn *fn, void *arg, vo
  * companions: the calling routine's own value behind each key. On a plain
  * thread it is that thread's value. Use it where you would use a thread-local
  * variable: a routine may change threads, its locals go with it. A new routine
- * starts with none.
+ * starts with none; but the children of a scope (scope.h) begin with the values that whoever starts them has
+ * under keys of routine_key_create_inherited().
  */
 typedef struct {
     uint32_t index;
@@ -214,6 +301,14 @@ typedef struct {
  * Returns 0, or -EAGAIN: ROUTINE_KEYS_MAX keys exist.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_key_create(routine_key_t *key, void (*destructor)(void *));
+
+/*
+ * Creates a key whose values go on to the children of scopes, to theirs, and so on: what belongs to a
+ * request, such as its id, its user, its log. They have no destructor: what a value points to belongs to the one who
+ * has set it, and must outlast the scope. (This, with limits and cancellation, is what Go's context carries.)
+ * Returns as routine_key_create.
+ */
+ROUTINES_API ROUTINES_NODISCARD int routine_key_create_inherited(routine_key_t *key);
 
 /* Deletes a key. Calls no destructor; values set under it are forgotten. 0 or -EINVAL (no such key). */
 ROUTINES_API int routine_key_delete(routine_key_t key);

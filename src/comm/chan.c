@@ -168,13 +168,16 @@ ptrdiff_t chan_cap(const chan_t *ch)
     return ch ? (ptrdiff_t)ch->capacity : 0;
 }
 
-/* Under the lock: waits in the queue until somebody has served it. */
+/* Under the lock: waits in the queue until somebody has served it, or it has given up. */
 static RT_NOINLINE int wait_in(chan_t *ch, rt_queue *q, void *data, rt_seat *how)
 {
-    rt_waiter w = {.who = rt_me(), .data = data};
+    rt_waiter w = {.who = rt_me(), .data = data, .result = RT_PENDING};
     rt_queue_append(q, &w);
-    rt_park_inside(&ch->bias, how);
-    return w.result;
+    const int rc = rt_wait_inside(&ch->bias, how, &w);
+    if (RT_LIKELY(rc == 0))
+        return w.result;
+    rt_give_up(&ch->bias, q, &w);
+    return rc;
 }
 
 /* The sends that are not a plain channel's. */
@@ -188,10 +191,14 @@ int chan_send_sized(chan_t *ch, const void *element, size_t size)
     if (RT_UNLIKELY(!ch))
         return -EINVAL;
     rt_chan_check_size(ch, size);
+    const rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
     if (RT_UNLIKELY(ch->kind != RT_CHAN_PLAIN))
         return send_special(ch, element);
     rt_block *wake;
-    rt_seat *how = rt_bias_enter(&ch->bias, rt_self()->seat);
+    rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     const int rc = rt_chan_send_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))
         return wait_in(ch, &ch->senders, (void *)(uintptr_t)element,
@@ -235,8 +242,12 @@ int chan_recv_sized(chan_t *ch, void *element, size_t size)
     rt_chan_check_size(ch, size);
     if (RT_UNLIKELY(ch->kind == RT_CHAN_BROADCAST))
         return -EPERM;
+    const rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
     rt_block *wake;
-    rt_seat *how = rt_bias_enter(&ch->bias, rt_self()->seat);
+    rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     int rc = rt_chan_recv_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))
         return wait_in(ch, &ch->receivers, element, how);

@@ -11,8 +11,8 @@
  *     other side.
  *  S2 Locks are taken in the order of addresses, each channel's once; or, if all are biased to this
  *     worker, all together by one visit of its seat (bias.h, B6).
- *  S3 Its wait is shared: whoever finds a record of it in a queue wins the wait or leaves it alone
- *     (wait.h). A select itself tries others' records only before it has entered its own, so it never
+ *  S3 Its wait is shared (wait.h): whoever finds a record of it in a queue wins the wait or leaves it alone.
+ *     A select itself tries others' records only before it has entered its own, so it never
  *     meets itself, and two selects never have to be won at the same time.
  *  S4 Then it takes those records out that are still queued, under the lock of each channel. The one
  *     whose wait was won with the last lock not yet left waits for it here, since a record of it is in
@@ -282,6 +282,14 @@ static bool leave_all(rt_block *r, void *arg)
     return true;
 }
 
+/* A commit: that of a wait without a limit, which is opened here. */
+static bool open_and_leave_all(rt_block *r, void *arg)
+{
+    const bool canceled = rt_wait_open(r, true);
+    unlock_all(arg);
+    return !canceled;
+}
+
 /* ---- waiting ---- */
 
 static void list_cases(const plan *p, entry *e)
@@ -298,7 +306,6 @@ static void list_cases(const plan *p, entry *e)
 
 static void enter_all(const plan *p, entry *entries, rt_block *me, rt_waiter **won)
 {
-    rt_wait_open(me);
     for (size_t i = 0; i < p->active; i++) {
         rt_waiter *w = &entries[i].waiter;
         const chan_case_t *c = &p->cases[w->kind];
@@ -371,27 +378,32 @@ RT_INLINE int select_locked(const plan *p, entry *entries, chan_t **order)
         unlock_all(&l);
         return (int)p->instead;
     }
+    const int64_t limit = rt_frame_limit(me);
+    if (RT_UNLIKELY(limit != INT64_MAX) && limit <= rt_clock_now()) {
+        unlock_all(&l);
+        rt_frame_expire(me);
+        return -ETIMEDOUT;
+    }
     rt_waiter *won = NULL;
+    int rc = -ECANCELED;
     enter_all(p, entries, me, &won);
-    if (p->deadline != INT64_MAX)
-        rt_park_until(leave_all, &l, p->deadline);
+    if (p->deadline != INT64_MAX || limit != INT64_MAX)
+        rc = rt_wait(leave_all, &l, p->deadline, false);
     else if (l.how)
-        rt_park_inside(NULL, l.how);
+        rt_park_inside(NULL, l.how, true);
     else
-        rt_park(leave_all, &l);
+        rt_park(open_and_leave_all, &l);
     withdraw_all(entries, p->active);
     if (!won)
-        return (int)p->instead;
+        return rc == RT_TIME_HAS_COME ? (int)p->instead : rc;
     return won->result == 0 ? (int)won->kind : CHAN_CLOSED((int)won->kind);
 }
 
-/* Without a channel: the time alone, or for ever. */
+/* Without a channel: the time alone, or until it is cancelled. */
 static RT_NOINLINE int select_none(const plan *p)
 {
-    do
-        rt_sleep_until(p->deadline);
-    while (p->instead < 0);
-    return (int)p->instead;
+    const int rc = p->at_once ? 0 : rt_sleep_until(p->deadline);
+    return rc != 0 ? rc : (int)p->instead;
 }
 
 static RT_NOINLINE int select_few(const plan *p)
@@ -433,7 +445,10 @@ int chan_select_array(const chan_case_t *cases, size_t n)
     plan p;
     if (n > CHAN_CASES_MAX || (!cases && n != 0))
         return -EINVAL;
-    int rc = make_plan(&p, cases, n);
+    int rc = rt_frame_stop(rt_self()->current);
+    if (RT_UNLIKELY(rc != 0))
+        return rc;
+    rc = make_plan(&p, cases, n);
     if (rc == 0 && p.count != n)
         rc = -EINVAL;
     return rc != 0 ? rc : select_plan(&p);
@@ -442,6 +457,9 @@ int chan_select_array(const chan_case_t *cases, size_t n)
 int chan_select_list(const chan_case_t *cases)
 {
     plan p;
-    const int rc = make_plan(&p, cases, CHAN_CASES_MAX);
+    int rc = rt_frame_stop(rt_self()->current);
+    if (RT_UNLIKELY(rc != 0))
+        return rc;
+    rc = make_plan(&p, cases, CHAN_CASES_MAX);
     return rc != 0 ? rc : select_plan(&p);
 }

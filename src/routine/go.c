@@ -84,6 +84,7 @@ typedef struct {
     size_t copy_size;
     size_t stack_size;
     rt_runtime *runtime;
+    rt_told *told; /* not null: is the argument */
     unsigned handle;
 } wish;
 
@@ -153,15 +154,24 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
         undo(r);
         return failed(ENOMEM);
     }
+    if (what->told) {
+        r->arg = what->told;
+        r->attr.flags |= RT_FLAG_TOLD;
+        what->told->block = r;
+    }
     if (w && w->runtime == rt) {
         if (w->next_id == w->end_id) {
             w->next_id = rt_block_id_range();
             w->end_id = w->next_id + RT_ID_RANGE;
         }
+        if (what->told)
+            what->told->id = w->next_id;
         return spawn(w, r, what->where, what->fn, r->arg, r->attr.all, what->handle);
     }
 
     const uint64_t id = rt_block_id();
+    if (what->told)
+        what->told->id = id;
     r->fn = what->fn;
     r->where = what->where;
     /* relaxed, both: published with the word */
@@ -207,6 +217,12 @@ int routine_go_detached_at(const char *where, routine_fn *fn, void *arg)
     return 0;
 }
 
+int rt_go_told(const char *where, routine_fn *fn, rt_told *told)
+{
+    const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .told = told, .handle = DETACHED});
+    return h.block ? 0 : -(int)h.id;
+}
+
 routine_t routine_go_with_at(const char *where, const routine_attr_t *attr, routine_fn *fn, void *arg)
 {
     if (!attr)
@@ -238,6 +254,11 @@ int routine_runtime_run_at(const char *where, routine_runtime_t *runtime, routin
 {
     if (!runtime)
         return -EINVAL;
-    return routine_join(spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .runtime = runtime}),
-                        result);
+    const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .runtime = runtime});
+    const int rc = routine_join(h, result);
+    if (rc != -ETIMEDOUT || !h.block)
+        return rc;
+    routine_cancel(h);
+    routine_shield();
+    return routine_join(h, result);
 }

@@ -2,6 +2,7 @@
  *
  * Floor 5. What can be asked of a handle, and of oneself.
  */
+#include "../os/clock.h"
 #include "routine.h"
 
 #include <errno.h>
@@ -20,20 +21,35 @@ static bool is_current(routine_t h)
     return r && RT_WORD_ID(word) == h.id && !(word & RT_RELEASED);
 }
 
-int routine_cancel(routine_t h)
+int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t *before)
 {
-    rt_block *r = h.block;
-    if (!r)
-        return -ESRCH;
     uint64_t word = word_of(r);
     do {
-        if (RT_WORD_ID(word) != h.id || word & RT_RELEASED)
+        if (RT_WORD_ID(word) != id || word & RT_RELEASED)
             return -ESRCH;
         /* R3: by compare-and-swap on this incarnation. release: what the caller did before is seen by whoever
          * finds the bit; a set bit is never cleared, R4 */
     } while (!(word & RT_CANCEL) &&
              !atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_CANCEL, memory_order_acq_rel,
                                                     memory_order_acquire));
+    *before = word;
+    return 0;
+}
+
+int routine_cancel(routine_t h)
+{
+    rt_block *r = h.block;
+    uint64_t before;
+    const int rc = r ? rt_cancel_mark(r, h.id, &before) : -ESRCH;
+    /* whoever is to start it reads the bit; and the first to cancel it wakes it */
+    if (rc != 0 || !(before & RT_STARTED) || before & RT_CANCEL)
+        return rc;
+    rt_membarrier_heavy();
+    if (rt_wait_cancel(r, h.id))
+        rt_ready_block(r);
+    /* a scope that is opened from now on finds the bit */
+    if (before & RT_SCOPED)
+        rt_scope_cancel_below(r, h.id);
     return 0;
 }
 
@@ -45,14 +61,16 @@ int routine_error(routine_t h)
 int routine_check(void)
 {
     const rt_thread *t = rt_self();
-    if (!t->worker)
+    rt_block *me = t->current;
+    if (RT_UNLIKELY(!me))
         return 0;
-    /* acquire: pairs with routine_cancel */
-    if (RT_UNLIKELY(atomic_load_explicit(&t->current->word, memory_order_acquire) & RT_CANCEL) ||
-        RT_UNLIKELY(
-            atomic_load_explicit(&t->runtime->cancelling, memory_order_relaxed))) /* nothing goes with it */
-        return -ECANCELED;
-    return 0;
+    if (RT_UNLIKELY(me->attr.flags & RT_FLAG_LIMIT) && rt_frame_limit(me) <= rt_clock_now())
+        rt_frame_expire(me);
+    const int stop = rt_frame_stop(me);
+    if (RT_UNLIKELY(stop != 0) || RT_UNLIKELY(!t->worker) || me->attr.flags & RT_FLAG_SHIELD)
+        return stop;
+    /* relaxed: nothing goes with it */
+    return RT_UNLIKELY(atomic_load_explicit(&t->runtime->cancelling, memory_order_relaxed)) ? -ECANCELED : 0;
 }
 
 bool routine_is_finished(routine_t h)

@@ -20,6 +20,7 @@
 #include <errno.h>
 
 #include "../context/context.h"
+#include "../os/clock.h"
 
 /* A child is run in place only if its whole promise is left below the joiner's frame, and this for the calls
  * between (R5). */
@@ -43,7 +44,7 @@ RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block
     if (RT_UNLIKELY(!t->worker))
         rt_run_forked(child);
     if (RT_UNLIKELY(child->attr.flags)) {
-        rt_run_cleanup(child);
+        rt_run_cleanup(child, result);
         t = rt_self();
         if (!t->worker) /* forked by a destructor */
             rt_run_forked(child);
@@ -68,20 +69,36 @@ RT_INLINE void ended_in_place(rt_worker *w)
     breathe_sometimes(w);
 }
 
+/* What a routine that is over has left: its result, or the text of its panic. */
+static int deliver(int status, void *value, void **result)
+{
+    if (RT_UNLIKELY(status == -ENOTRECOVERABLE))
+        rt_panic_hear(value);
+    else if (result && status == 0)
+        *result = value;
+    return status;
+}
+
 /* The result of a finished routine whose handle is ours; the block is released. */
 static int take_result(rt_block *r, void **result)
 {
     const int status = r->attr.status;
-    if (result && status == 0)
-        *result = r->done.value;
+    void *value = r->done.value;
     rt_release(r);
-    return status;
+    return deliver(status, value, result);
 }
 
+/* The handle is ours. A joiner whose limit passes gives it back. */
 static int wait_for(rt_block *r, void **result)
 {
-    rt_oneshot_wait(&r->done);
-    return take_result(r, result);
+    const rt_block *me = rt_self()->current;
+    const int64_t limit = me ? rt_frame_limit(me) : INT64_MAX;
+    const int rc = rt_oneshot_wait(&r->done, limit);
+    if (RT_LIKELY(rc == 0))
+        return take_result(r, result);
+    /* release: the next one to claim it comes after this */
+    atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_CLAIMED, memory_order_release);
+    return rc;
 }
 
 /* The child is claimed by the joiner, but is not to run on its stack: it runs next, on one of its own. */
@@ -142,8 +159,16 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     if (is_waiting_for_me(t, r) && RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) == h.id)
         return -EDEADLK;
 
-    /* R14; a routine of another runtime is not run here */
-    const bool here = w && rt_block_runtime(r) == w->runtime;
+    /* R14; a routine of another runtime is not run here. With a limit it has to be a wait */
+    const bool limited = t->current && t->current->attr.flags & RT_FLAG_LIMIT;
+    const bool here = w && !limited && rt_block_runtime(r) == w->runtime;
+    if (limited && rt_frame_limit(t->current) <= rt_clock_now()) {
+        const int rc = routine_try_join(h, result);
+        if (rc != -EAGAIN)
+            return rc;
+        rt_frame_expire(t->current);
+        return -ETIMEDOUT;
+    }
     uint64_t before;
     const int rc = claim_handle(r, h.id, RT_CLAIMED, here, &before);
     if (rc != 0)
@@ -164,19 +189,18 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     if (!has_room(t, r))
         return run_next(r, result);
     void *value = run_in_place(t, &w, t->current, r);
-    if (result)
-        *result = value;
+    const int status = r->attr.status;
     rt_release(r);
     ended_in_place(w);
-    return 0;
+    return deliver(status, value, result);
 }
 
-/* The short way's claim: wins handle and start of a child that nothing has happened to yet. Its entry is
- * taken out if that is easy: *entry_gone. False: lost, nothing changed. */
-RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, bool newest, bool *entry_gone)
+/* The short way's claim: wins the start of a child that nothing has happened to yet but `flags`, and with
+ * CLAIMED the handle. Its entry is taken out if that is easy: *entry_gone. False: lost, nothing changed. */
+RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flags, bool newest, bool *entry_gone)
 {
     rt_deque_taking taking = {0};
-    uint64_t word = RT_WORD(id, RT_ENTRY);
+    uint64_t word = RT_WORD(id, RT_ENTRY | flags);
     if (newest)
         taking = rt_deque_take_begin(&w->deque);
     /* seq_cst: the barrier of D3. acquire and release as in claim_handle. ENTRY stays: *entry_gone tells */
@@ -198,6 +222,54 @@ RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, bool newest, 
     return true;
 }
 
+/* The short way's end where there is more to do than usual. */
+static RT_COLD int ended_with_more(rt_worker *w, rt_block *r, bool entry_gone, void *value, void **result)
+{
+    const int status = r->attr.status;
+    if (entry_gone)
+        rt_recycle(r);
+    else
+        rt_release(r);
+    if (w->dead != 0)
+        rt_bury(w);
+    ended_in_place(w);
+    return deliver(status, value, result);
+}
+
+int rt_join_told(rt_block *r, uint64_t id)
+{
+    rt_thread *t = rt_self();
+    rt_worker *w = t->worker;
+    if (!w || rt_block_runtime(r) != w->runtime || !has_room(t, r))
+        return RT_NOT_HERE;
+    const bool newest = rt_deque_is_newest(&w->deque, r);
+    bool entry_gone = false;
+    if (!(newest || rt_deque_is_oldest(&w->deque, r)) ||
+        !claim_fresh(w, r, id, RT_CLAIMED | RT_DETACHED, newest, &entry_gone)) {
+        uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire);
+        do
+            if (RT_WORD_ID(word) != id || word & RT_STARTED)
+                return RT_BEGUN;
+        /* as in claim_handle */
+        while (!atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_STARTED, memory_order_acq_rel,
+                                                      memory_order_acquire));
+        w->dead++; /* its entry stays behind */
+        if (word & RT_CANCEL) {
+            rt_run_fail(r, -ECANCELED);
+            return RT_RAN;
+        }
+    }
+    (void)run_in_place(t, &w, t->current, r); /* what it has returned was told */
+    if (entry_gone)
+        rt_recycle(r);
+    else
+        rt_release(r);
+    if (w->dead != 0)
+        rt_bury(w);
+    ended_in_place(w);
+    return RT_RAN;
+}
+
 int routine_join(routine_t h, void **result)
 {
     rt_block *r = h.block;
@@ -208,28 +280,28 @@ int routine_join(routine_t h, void **result)
      */
     if (RT_UNLIKELY(!w))
         return join_slow(h, result);
+    rt_block *me = t->current;
     const bool newest = rt_deque_is_newest(&w->deque, r);
     bool entry_gone;
     if (RT_UNLIKELY(!newest && !rt_deque_is_oldest(&w->deque, r)) ||
-        RT_UNLIKELY(rt_block_runtime(r) != w->runtime) ||
-        RT_UNLIKELY(!claim_fresh(w, r, h.id, newest, &entry_gone)))
+        RT_UNLIKELY(rt_block_runtime(r) != w->runtime) || RT_UNLIKELY(me->attr.flags & RT_FLAG_LIMIT) ||
+        RT_UNLIKELY(!claim_fresh(w, r, h.id, 0, newest, &entry_gone)))
         return join_slow(h, result);
-    rt_block *me = t->current;
     if (RT_UNLIKELY(!has_room(t, r))) {
         if (entry_gone) /* acq_rel: as every change of the word */
             atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
         return run_next(r, result);
     }
     void *value = run_in_place(t, &w, me, r);
+    if (RT_UNLIKELY(r->attr.flags & (RT_FLAG_EXTRA | RT_FLAG_PANIC)))
+        return ended_with_more(w, r, entry_gone, value, result);
     if (result)
         *result = value;
-    if (RT_LIKELY(entry_gone) && RT_LIKELY(!(r->attr.flags & RT_FLAG_EXTRA))) {
+    if (RT_LIKELY(entry_gone)) {
         /* It is blank but for its word. release: what was read of this incarnation was read before. A plain
          * store: a compare-and-swap on the old id either came before, and is void, or fails (R3) */
         atomic_store_explicit(&r->word, 0, memory_order_release);
         rt_free_put(w, r);
-    } else if (entry_gone) {
-        rt_recycle(r);
     } else {
         rt_release(r);
     }
@@ -271,7 +343,10 @@ int routine_detach(routine_t h)
     uintptr_t empty = RT_ONESHOT_EMPTY;
     /* of this and finish the later one releases; acq_rel: after all that the other did */
     if (!atomic_compare_exchange_strong_explicit(&r->done.state, &empty, RT_ONESHOT_CLOSED,
-                                                 memory_order_acq_rel, memory_order_acquire))
+                                                 memory_order_acq_rel, memory_order_acquire)) {
+        if (RT_UNLIKELY(r->attr.status == -ENOTRECOVERABLE))
+            rt_panic_unjoined(r, r->done.value);
         rt_release(r);
+    }
     return 0;
 }

@@ -7,11 +7,17 @@
  * change of state. A handle has one sender, its routine, whose finish (run.c) is one
  * exchange. A public oneshot may be sent to by several by mistake: there a sender first wins
  * the bit SENDING, then writes the value, then exchanges for FULL, and never touches it again.
+ *
+ * Who joins without a limit of time is made ready by the sender and nobody else. All others wait with SHARED
+ * beside their address: the sender holds SENDING, so the waiter can't leave meanwhile, and has to win
+ * its wait (wait.h); a waiter that has given up takes its address out again, and if it finds SENDING, it
+ * stays until the value is there, and has it.
  */
 #include "../../include/routines/oneshot.h"
 
 #include <errno.h>
 
+#include "../os/clock.h"
 #include "routine.h"
 
 _Static_assert(sizeof(routine_oneshot_t) == sizeof(rt_oneshot) &&
@@ -20,20 +26,28 @@ _Static_assert(sizeof(routine_oneshot_t) == sizeof(rt_oneshot) &&
                    offsetof(routine_oneshot_t, value) == offsetof(rt_oneshot, value),
                "the public oneshot is the internal one");
 
+rt_block rt_oneshot_nobody;
+
 static rt_oneshot *internal(routine_oneshot_t *o)
 {
     return (rt_oneshot *)(void *)o;
 }
 
+#define FLAGS ((uintptr_t)(RT_ONESHOT_SENDING | RT_ONESHOT_SHARED))
+
 static bool is_waiter(uintptr_t state)
 {
-    return (state & ~(uintptr_t)RT_ONESHOT_SENDING) > RT_ONESHOT_CLOSED;
+    return (state & ~FLAGS) > RT_ONESHOT_CLOSED;
 }
 
-/* A commit: the receiver is saved, and enters itself; not if the value has come. */
-static bool enter(rt_block *me, void *arg)
+static rt_block *waiter_of(uintptr_t state)
 {
-    rt_oneshot *o = arg;
+    return (rt_block *)(state & ~FLAGS); // NOLINT(performance-no-int-to-ptr)
+}
+
+/* The receiver is saved, and enters itself; not if the value has come. */
+RT_INLINE bool enter_as(rt_oneshot *o, uintptr_t me)
+{
     uintptr_t state =
         atomic_load_explicit(&o->state, memory_order_relaxed); /* the compare-and-swap decides */
     do {
@@ -41,19 +55,75 @@ static bool enter(rt_block *me, void *arg)
             return false;
         /* release: the sender readies a block that is saved. acquire for the value: rt_oneshot_wait's caller
          */
-    } while (!atomic_compare_exchange_weak_explicit(&o->state, &state,
-                                                    (uintptr_t)me | (state & RT_ONESHOT_SENDING),
+    } while (!atomic_compare_exchange_weak_explicit(&o->state, &state, me | (state & RT_ONESHOT_SENDING),
                                                     memory_order_release, memory_order_relaxed));
     return true;
 }
 
-void rt_oneshot_wait(rt_oneshot *o)
+/* Commits. */
+
+static bool enter(rt_block *me, void *arg)
 {
-    if (atomic_load_explicit(&o->state, memory_order_acquire) !=
-        RT_ONESHOT_FULL) { /* pairs with the sender */
+    return enter_as(arg, (uintptr_t)me);
+}
+
+static bool enter_shared(rt_block *me, void *arg)
+{
+    return enter_as(arg, (uintptr_t)me | RT_ONESHOT_SHARED);
+}
+
+/* Until no sender is between its two steps: a few instructions, unless its thread has no CPU. */
+static void await_sender(const rt_oneshot *o)
+{
+    /* acquire: pairs with the sender's second step */
+    for (int i = 0; atomic_load_explicit(&o->state, memory_order_acquire) & RT_ONESHOT_SENDING; i++)
+        if (i < 100)
+            rt_relax();
+        else
+            rt_clock_nap(10 * INT64_C(1000));
+}
+
+/* The waiter has given up: takes itself out. False: it cannot, since the value has come, or will at once. */
+static bool withdraw(rt_oneshot *o, rt_block *me)
+{
+    uintptr_t state = (uintptr_t)me | RT_ONESHOT_SHARED;
+    /* relaxed: nothing goes with it */
+    if (atomic_compare_exchange_strong_explicit(&o->state, &state, RT_ONESHOT_EMPTY, memory_order_relaxed,
+                                                memory_order_relaxed))
+        return true;
+    await_sender(o);
+    return false;
+}
+
+int rt_oneshot_wait(rt_oneshot *o, int64_t limit)
+{
+    if (atomic_load_explicit(&o->state, memory_order_acquire) == RT_ONESHOT_FULL) /* pairs with the sender */
+        return 0;
+    int rc = 0;
+    if (RT_LIKELY(limit == INT64_MAX))
         rt_park(enter, o);
-        atomic_load_explicit(&o->state, memory_order_acquire); /* FULL now: pairs with the sender */
+    else if ((rc = rt_wait(enter_shared, o, limit, true)) != 0 && !withdraw(o, rt_me()))
+        rc = 0;
+    atomic_load_explicit(&o->state, memory_order_acquire); /* FULL now: pairs with the sender */
+    return rc != 0 ? -ETIMEDOUT : 0;
+}
+
+rt_block *rt_oneshot_fill(rt_oneshot *o)
+{
+    uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed), wanted; /* the next one decides */
+    do
+        wanted = RT_UNLIKELY(state & RT_ONESHOT_SHARED) ? state | RT_ONESHOT_SENDING : RT_ONESHOT_FULL;
+    /* release: the result goes with it; acquire: what the waiter or the one who detached it did comes first */
+    while (!atomic_compare_exchange_weak_explicit(&o->state, &state, wanted, memory_order_acq_rel,
+                                                  memory_order_relaxed));
+    if (RT_UNLIKELY(wanted != RT_ONESHOT_FULL)) {
+        rt_block *waiter = waiter_of(state);
+        const bool won = rt_wait_win(waiter);
+        /* release: as above. From here on the waiter may be gone, if it was not won */
+        atomic_store_explicit(&o->state, RT_ONESHOT_FULL, memory_order_release);
+        return won ? waiter : NULL;
     }
+    return is_waiter(state) ? waiter_of(state) : state == RT_ONESHOT_CLOSED ? &rt_oneshot_nobody : NULL;
 }
 
 void routine_oneshot_init(routine_oneshot_t *o)
@@ -79,16 +149,18 @@ int routine_oneshot_send(routine_oneshot_t *o, void *value)
     } while (!atomic_compare_exchange_weak_explicit(&i->state, &state, state | RT_ONESHOT_SENDING,
                                                     memory_order_acquire, memory_order_relaxed));
     i->value = value;
-    /* A waiter has it from now on: TAKEN, so that no other receiver can come between. release: the value goes
-     * with it; acquire: the waiter is saved. From then on the oneshot is the receiver's */
-    state = RT_ONESHOT_SENDING;
-    while (!atomic_compare_exchange_weak_explicit(&i->state, &state,
-                                                  is_waiter(state) ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
-                                                  memory_order_acq_rel, memory_order_relaxed))
-        continue;
-    if (is_waiter(state))
-        rt_ready_block(
-            (rt_block *)(state & ~(uintptr_t)RT_ONESHOT_SENDING)); // NOLINT(performance-no-int-to-ptr)
+    /* A receiver may have come meanwhile, but none can leave now. If its wait is won it has the value from now
+     * on: TAKEN, so that no other receiver can come between. release: the value goes with it; acquire: the
+     * waiter is saved. From then on the oneshot is the receiver's */
+    rt_block *wake = NULL;
+    state = atomic_load_explicit(&i->state, memory_order_acquire);
+    do
+        if (!wake && is_waiter(state) && (!(state & RT_ONESHOT_SHARED) || rt_wait_win(waiter_of(state))))
+            wake = waiter_of(state);
+    while (!atomic_compare_exchange_weak_explicit(&i->state, &state, wake ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
+                                                  memory_order_acq_rel, memory_order_acquire));
+    if (wake)
+        rt_ready_block(wake);
     return 0;
 }
 
@@ -129,10 +201,10 @@ static bool enter_alone(rt_block *me, void *arg)
             r->waited = false;
             return false;
         }
-        /* release: as in enter */
-    } while (!atomic_compare_exchange_weak_explicit(&o->state, &state,
-                                                    (uintptr_t)me | (state & RT_ONESHOT_SENDING),
-                                                    memory_order_release, memory_order_relaxed));
+        /* release: as in enter_as */
+    } while (!atomic_compare_exchange_weak_explicit(
+        &o->state, &state, (uintptr_t)me | RT_ONESHOT_SHARED | (state & RT_ONESHOT_SENDING),
+        memory_order_release, memory_order_relaxed));
     return true;
 }
 
@@ -141,12 +213,17 @@ int routine_oneshot_recv(routine_oneshot_t *o, void **value)
     if (!o)
         return -EINVAL;
     rt_oneshot *i = internal(o);
+    const int stop = rt_frame_stop(rt_self()->current);
+    if (stop != 0)
+        return stop;
     if (atomic_load_explicit(&i->state, memory_order_acquire) !=
         RT_ONESHOT_FULL) { /* pairs with the sender */
         receiver r = {.oneshot = i};
-        rt_park(enter_alone, &r);
+        const int rc = rt_wait(enter_alone, &r, INT64_MAX, false);
         if (r.error)
             return r.error;
+        if (rc != 0)
+            return withdraw(i, rt_me()) ? rc : take(i, value);
         atomic_load_explicit(&i->state, memory_order_acquire); /* FULL or TAKEN now: pairs with the sender */
         if (r.waited) {
             if (value)
@@ -182,6 +259,6 @@ int routine_oneshot_close(routine_oneshot_t *o)
         return 0;
     if (is_waiter(state))
         return -EBUSY;
-    /* a value is there or, for an instant, about to come: it is received and dropped */
-    return routine_oneshot_recv(o, NULL);
+    await_sender(i); /* a value is there or, for an instant, about to come: it is received and dropped */
+    return take(i, NULL);
 }

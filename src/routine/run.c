@@ -24,13 +24,30 @@ void rt_run_drop_copy(rt_block *r)
     r->attr.flags &= (uint16_t) ~(RT_FLAG_COPY_BLOCK | RT_FLAG_COPY_MALLOC);
 }
 
-void rt_run_cleanup(rt_block *r)
+/* All of its user's code is over: its argument is done with. */
+static void drop_argument(rt_block *r, void *value)
 {
+    rt_run_drop_copy(r);
+    if (r->attr.flags & RT_FLAG_TOLD) {
+        rt_told *told = r->arg;
+        told->over(told, r, value);
+    }
+}
+
+void rt_run_cleanup(rt_block *r, void *value)
+{
+    if (RT_UNLIKELY(r->attr.flags & RT_FLAG_FRAMES))
+        rt_panic("a routine (started at %s) has returned, and braces with a routine_with_timeout, _with_deadline, _shield, "
+                 "_defer or _scope are still open: they were left by longjmp(), or not compiled to clean up",
+                 r->where);
     const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
     r->mark = NULL; /* there is no frame to exit to any more */
-    if (extra && extra->cleanup)
+    if (extra && extra->cleanup) {
+        r->attr.flags |= RT_FLAG_SHIELD; /* R11 */
         extra->cleanup(r);
-    rt_run_drop_copy(r);
+        r->attr.flags &= (uint16_t)~RT_FLAG_SHIELD;
+    }
+    drop_argument(r, value);
     if (r->attr.flags & RT_FLAG_STACK) {
         r->stack = NULL;
         r->attr.flags &= (uint16_t)~RT_FLAG_STACK;
@@ -42,15 +59,14 @@ static void finish(rt_block *r, void *result, int status)
 {
     r->done.value = result;
     r->attr.status = (int16_t)status;
-    /* release: the result goes with it; acquire: what the waiter or the one who detached it did comes first
-     */
-    const uintptr_t before = atomic_exchange_explicit(&r->done.state, RT_ONESHOT_FULL, memory_order_acq_rel);
-    if (before == RT_ONESHOT_EMPTY)
-        return;
-    if (before == RT_ONESHOT_CLOSED)
+    rt_block *next = rt_oneshot_fill(&r->done);
+    if (next == &rt_oneshot_nobody) {
+        if (RT_UNLIKELY(status == -ENOTRECOVERABLE) && !(r->attr.flags & RT_FLAG_TOLD))
+            rt_panic_unjoined(r, result); /* given up while its defers ran */
         rt_release(r);
-    else
-        rt_ready_block((rt_block *)before); // NOLINT(performance-no-int-to-ptr): a waiter's address
+    } else if (next) {
+        rt_ready_block(next);
+    }
 }
 
 void rt_run_fail(rt_block *r, int status)
@@ -58,12 +74,14 @@ void rt_run_fail(rt_block *r, int status)
     rt_counts *counts = &rt_self()->worker->counts;
     rt_counter_add_release(&counts->started, 1);
     /* relaxed: a hint is enough to panic */
-    if (status != -ECANCELED && atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED)
+    if (status != -ECANCELED && !(r->attr.flags & RT_FLAG_TOLD) &&
+        atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED)
         rt_panic(
             "no memory for the stack of a detached routine (started at %s): nobody would learn that it did "
             "not run. Start fewer at a time, with smaller stacks, or join them",
             r->where);
-    rt_run_drop_copy(r);
+    r->attr.status = (int16_t)status;
+    drop_argument(r, NULL);
     /* before the result: a joiner finds it counted. cancelled after completed: stats.c reads it before */
     rt_counter_add_release(&counts->completed, 1);
     if (status == -ECANCELED)
@@ -97,12 +115,12 @@ void rt_run_stack(void *passed)
             if (RT_UNLIKELY(!rt_self()->worker))
                 rt_run_forked(r);
             if (RT_UNLIKELY(r->attr.flags))
-                rt_run_cleanup(r);
+                rt_run_cleanup(r, result);
             if (RT_UNLIKELY(!rt_self()->worker)) /* forked by a destructor */
                 rt_run_forked(r);
             /* before the result: a joiner finds it counted */
             rt_counter_add_release(&rt_self()->worker->counts.completed, 1);
-            finish(r, result, 0);
+            finish(r, result, r->attr.status);
         }
         r = rt_stack_next(stack);
     }
@@ -121,5 +139,7 @@ void routine_exit(void *result)
         rt_panic(
             "routine_exit() was called by the destructor of a routine-local value: the routine has ended "
             "already; return instead");
-    rt_context_return(t->current->mark, result);
+    rt_block *r = t->current;
+    rt_frame_unwind(r);
+    rt_context_return(r->mark, result);
 }

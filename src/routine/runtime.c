@@ -68,6 +68,7 @@ static void fork_child(void)
 {
     fork_parent();
     rt_seat_fork_child();
+    rt_scope_fork_child();
     rt_membarrier_init();
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
@@ -85,6 +86,11 @@ static void fork_child(void)
         stand_in->parent = NULL;
         atomic_store_explicit(&stand_in->word, RT_WORD(rt_block_id(), RT_STARTED),
                               memory_order_relaxed); /* as above */
+        if (t->current) { /* its frames stand on this stack, and are still to be ended */
+            stand_in->attr.flags |=
+                t->current->attr.flags & (RT_FLAG_FRAMES | RT_FLAG_LIMIT | RT_FLAG_SHIELD);
+            stand_in->done.value = t->current->done.value;
+        }
         t->current = stand_in;
     }
 }
@@ -311,11 +317,21 @@ size_t routine_runtime_workers(const routine_runtime_t *runtime)
 
 /* ---- ending one ---- */
 
-static void cancel_if_of(rt_block *r, void *runtime)
+/* All of a runtime's routines are cancelled in two rounds, so that one heavy barrier does for all (wait.h, K2). */
+
+static void mark_if_of(rt_block *r, void *runtime)
 {
-    uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* pairs with go's publication */
+    const uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* pairs with go's publication */
+    uint64_t before;
     if (RT_WORD_ID(word) != 0 && rt_block_runtime(r) == runtime)
-        routine_cancel((routine_t){r, RT_WORD_ID(word)});
+        (void)rt_cancel_mark(r, RT_WORD_ID(word), &before);
+}
+
+static void wake_if_of(rt_block *r, void *runtime)
+{
+    const uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* as above */
+    if (word & RT_CANCEL && rt_block_runtime(r) == runtime && rt_wait_cancel(r, RT_WORD_ID(word)))
+        rt_ready_block(r);
 }
 
 /* Waits until nothing is alive and closes the shared queue. False: the deadline passed. */
@@ -360,7 +376,9 @@ static int shut_down(rt_runtime *rt, int how, int64_t deadline)
         atomic_store_explicit(&rt->cancelling, true, memory_order_relaxed);
         rt_idle_look(&rt->idle, true); /* so that go notices (go.c) */
         rt_membarrier_heavy();
-        rt_block_each(cancel_if_of, rt);
+        rt_block_each(mark_if_of, rt);
+        rt_membarrier_heavy();
+        rt_block_each(wake_if_of, rt);
     }
     /* From here on a plain thread's go() starts another default runtime, and does not meet the end of this
      * one. */
@@ -415,8 +433,7 @@ int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeou
     pthread_t thread;
     if (!mine || rt_thread_create(&thread, "shutdown", -1, run_errand, &e) != 0)
         return shut_down(runtime, how, deadline);
-    if (routine_oneshot_recv(&e.done, NULL) != 0)
-        rt_panic("the oneshot of a shutdown was received twice");
+    rt_oneshot_wait((rt_oneshot *)(void *)&e.done, INT64_MAX); /* it has a limit of its own */
     pthread_join(thread, NULL); /* it has nothing left to do */
     return e.rc;
 }

@@ -14,12 +14,11 @@ int64_t routine_now(void)
 
 int routine_sleep_until(int64_t at)
 {
-    rt_sleep_until(at);
-    return 0;
+    const int stop = rt_frame_stop(rt_self()->current);
+    return stop != 0 ? stop : rt_sleep_until(at);
 }
 
 int routine_sleep(int64_t ns)
 {
-    rt_sleep_until(rt_clock_after(ns));
-    return 0;
+    return routine_sleep_until(rt_clock_after(ns));
 }

@@ -17,6 +17,9 @@
  *   CLAIMED   somebody joins it, has joined it or has given the handle up: only one can (R14)
  *   DETACHED  with CLAIMED: the handle was given up, nobody is waiting
  *   RELEASED  execution is over and the handle used up; only ENTRY keeps the block
+ *   EXPIRED   the limit of time in force for it has passed (frame.c). Its own: set and cleared by the routine
+ *   LOCKED    a lock, for SCOPED and the list of its scopes (family.h)
+ *   SCOPED    it has scopes open; under LOCKED. So it cannot end meanwhile
  *
  * A block is recycled when execution is over, the handle is used up and the entry
  * is gone (R1). The first two meet in the oneshot `done`, whose later party releases;
@@ -39,7 +42,10 @@ enum {
     RT_CLAIMED = 8,
     RT_DETACHED = 16,
     RT_RELEASED = 32,
-    RT_WORD_BITS = 8
+    RT_EXPIRED = 64,
+    RT_LOCKED = 128,
+    RT_SCOPED = 256,
+    RT_WORD_BITS = 10
 };
 
 #define RT_WORD(id, flags) ((uint64_t)(id) << RT_WORD_BITS | (uint64_t)(flags))
@@ -51,7 +57,13 @@ enum {
     RT_FLAG_COPY_MALLOC = 2, /* arg was malloc'ed for it */
     RT_FLAG_EXTRA = 4,       /* extra is not null: for those who look at the flags anyway */
     RT_FLAG_STACK = 8,       /* run in place, it has parked: its stack is set, and to be reset */
-    RT_FLAG_THREAD = 16      /* not a routine: the stand-in of a plain thread (scheduler.c) */
+    RT_FLAG_THREAD = 16,     /* not a routine: the stand-in of a plain thread (park.c) */
+    RT_FLAG_FRAMES = 32,     /* done.value is the innermost of its frames (frame.c) */
+    RT_FLAG_LIMIT = 64,      /* a limit of time is in force for it, which that frame has */
+    RT_FLAG_SHIELD = 128,    /* neither a cancellation nor an outer limit is to reach it */
+    RT_FLAG_TOLD = 256,      /* arg is an rt_told */
+    RT_FLAG_PANIC = 512,     /* it has panicked: done.value is to be its rt_message (panic.c) */
+    RT_FLAG_TIMER = 1024     /* not begun yet: a timer starts it (timers.h) */
 };
 
 /* What go writes in one store. */
@@ -66,6 +78,15 @@ typedef union {
 
 #define RT_STACK_UNIT 4096u
 
+/* Whoever started it wants to know when it is over, with all of its user's code, or was cancelled before it
+ * started; the last act in which it is `r`. May free what it is part of. */
+typedef struct rt_told {
+    /* value: what it has returned, or its rt_message; NULL if it never ran: attr.status says why */
+    void (*over)(struct rt_told *told, rt_block *r, void *value);
+    rt_block *block; /* who it is: set before it is published */
+    uint64_t id;
+} rt_told;
+
 /* Seldom needed: allocated when it is. */
 #define RT_NAME_MAX 96
 
@@ -73,29 +94,50 @@ typedef union {
  * read through a handle that has just gone stale is not a fault. */
 typedef struct rt_extra {
     void (*cleanup)(rt_block *); /* run by the ending routine itself, or NULL (local.c) */
-    void *locals;
+    struct rt_more *more;        /* its own; NULL: none */
     char name[RT_NAME_MAX];
 } rt_extra;
 
-/* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING. */
+/* The text of a panic, and where it came from. malloc'ed. */
+#define RT_MESSAGE_FRAMES 32
+typedef struct {
+    int count;
+    void *frames[RT_MESSAGE_FRAMES];
+    char text[];
+} rt_message;
+
+/* Needed still more seldom: malloc'ed, as what it points to. */
+typedef struct rt_more {
+    void *locals;      /* local.c */
+    rt_message *heard; /* of the last join of one that has panicked (panic.c) */
+    rt_message *said;  /* of a panic on its way out */
+} rt_more;
+
+/* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING and SHARED. */
 enum {
     RT_ONESHOT_EMPTY = 0,
     RT_ONESHOT_SENDING = 1, /* a bit, with EMPTY or a waiter: a value is about to come */
     RT_ONESHOT_FULL = 2,
     RT_ONESHOT_TAKEN = 4,
-    RT_ONESHOT_CLOSED = 6
+    RT_ONESHOT_CLOSED = 6,
+    RT_ONESHOT_SHARED = 8 /* a bit, with a waiter: its wait has to be won (wait.h) */
 };
 
 typedef struct {
     _Atomic uintptr_t state;
-    void *value; /* the sender's until FULL, then the receiver's */
+    void *value; /* the sender's until FULL, then the receiver's. A routine keeps its frames here */
 } rt_oneshot;
+
+struct rt_scope;
 
 struct rt_block {
     /* -- the first line: what go and join touch -- */
     RT_ALIGNED _Atomic uint64_t word;
-    void *(*fn)(void *);           /* these are the spawner's until published, */
-    void *arg;                     /* then the executing routine's */
+    union {
+        void *(*fn)(void *);     /* the spawner's until published, as arg; then the executing routine's */
+        struct rt_scope *scopes; /* once it runs: if SCOPED, and under LOCKED, its open scopes */
+    };
+    void *arg;
     _Atomic(rt_runtime *) runtime; /* relaxed: read before the word is won, used after */
     rt_oneshot done;               /* its result */
     const char *where;             /* started at: "file:line" */
@@ -107,8 +149,11 @@ struct rt_block {
     void *mark;       /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
     _Atomic(rt_extra *) extra; /* written by its owner, released; null: none */
-    _Atomic uint64_t wait;     /* the wait that several can end, by whom it was won (wait.h) */
-    _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */
+    _Atomic uint64_t wait;     /* its wait, and how it ended (wait.h) */
+    union {
+        _Atomic uint64_t settled; /* the last wait that was settled beside that word (wait.h, K5) */
+        _Atomic uint32_t permit;  /* a plain thread's stand-in, which is never cancelled: the futex it sleeps on */
+    };
 };
 
 /* A free block is blank: word 0, stack and extra null, done EMPTY; on a worker's free list its runtime is

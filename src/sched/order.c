@@ -59,10 +59,16 @@ void rt_free_any(rt_block *r)
 
 void rt_extra_drop(rt_block *r)
 {
-    rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own by now */
+    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own by now */
     if (!extra)
         return;
     atomic_store_explicit(&r->extra, NULL, memory_order_relaxed);
+    if (extra->more) {
+        free(extra->more->locals);
+        free(extra->more->heard);
+        free(extra->more->said);
+        free(extra->more);
+    }
     rt_free_any((rt_block *)(void *)((char *)extra - RT_COPY_OFFSET));
 }
 

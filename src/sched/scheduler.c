@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. See scheduler.h. Here: switching and what happens on the other side of a switch;
- * park, ready and yield; a worker's day; the end of a runtime. Which routine is next is order.c's affair,
- * what a worker without work does search.c's.
+ * Floor 3. See scheduler.h. Here: stacks and switching between them; yield; a worker's day; the end of
+ * a runtime. Which routine is next is order.c's affair, what a worker without work does search.c's, park and
+ * ready are park.c's.
  */
 #include "order.h"
 
@@ -12,10 +12,9 @@
 #include "../base/panic.h"
 #include "../context/context.h"
 #include "../context/control.h"
-#include "../context/sanitize.h"
 #include "../os/clock.h"
+#include "switch.h"
 
-#define NEXT_IN_A_ROW 16
 #define STACK_CACHE   64 /* warm stacks of a worker */
 #define STACK_BATCH   16
 #define LONELY_YIELDS 16
@@ -85,54 +84,6 @@ static bool stack_left(rt_block *nobody, void *arg)
     return true;
 }
 
-/* What a switch passes to the other side, to be done there: nothing; a commit; or, told by the lowest bits of
- * a word, to leave what the switch was made inside of: the worker's ready list, its seat, or a lock. */
-typedef struct {
-    rt_commit_fn *fn;
-    void *arg;
-    rt_block *r;
-} commit;
-
-#define NOTHING    NULL
-#define LEAVE_LIST 1 /* alone */
-#define LEAVE_SEAT 3 /* alone */
-#define LEAVE_LOCK 2 /* and the address of an rt_bias */
-#define LEAVE_WHAT 3 /* the bits */
-
-RT_INLINE void *word(uintptr_t what)
-{
-    return (void *)what; // NOLINT(performance-no-int-to-ptr)
-}
-
-static void ready_local(rt_worker *w, rt_block *r);
-
-/* First thing on the other side of a switch. The thread may be another one than before. */
-RT_INLINE void arrived(void *passed)
-{
-    const uintptr_t what = (uintptr_t)passed & LEAVE_WHAT;
-    if (what == LEAVE_SEAT) {
-        rt_seat_go(rt_self()->seat);
-    } else if (what == LEAVE_LIST) {
-        rt_ready_leave(&rt_self()->worker->ready);
-    } else if (what == LEAVE_LOCK) {
-        rt_bias_unlock(word((uintptr_t)passed - LEAVE_LOCK));
-    } else if (passed != NOTHING) {
-        const commit *c = passed;
-        rt_block *r = c->r; /* *c is gone once r is published */
-        if (RT_UNLIKELY(!c->fn(r, c->arg)))
-            ready_local(rt_self()->worker, r);
-    }
-}
-
-/* From one stack to another; `last`: for ever. Returns what the switch back passes. */
-RT_INLINE void *switch_stacks(rt_stack *from, void **save, rt_stack *to, void *sp, void *pass, bool last)
-{
-    rt_sanitize_leave(last ? NULL : &from->fake, to->low, to->high, to->fiber);
-    void *passed = rt_context_switch(save, sp, pass);
-    rt_sanitize_arrive(from->fake);
-    return passed;
-}
-
 /* Makes r, claimed, the current routine of t and says where to switch to. False: it could not start, and is
  * over. */
 static bool prepare(rt_thread *t, rt_block *r, rt_stack **stack, void **sp)
@@ -155,9 +106,7 @@ static bool prepare(rt_thread *t, rt_block *r, rt_stack **stack, void **sp)
     return true;
 }
 
-/* Leaves the stack `from`, on which a routine was running, for `next`, or whatever else is there, or the
- * thread's own stack. */
-static void leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, commit *c, bool last)
+void rt_switch_leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, rt_commit *c, bool last)
 {
     rt_stack *stack = &t->own;
     void *sp = t->sp;
@@ -168,13 +117,13 @@ static void leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, com
         t->current = NULL;
         rt_counter_add(&t->worker->counts.switches, 1);
     }
-    arrived(switch_stacks(from, save, stack, sp, c, last));
+    rt_switch_arrived(rt_switch_stacks(from, save, stack, sp, c, last));
 }
 
 void rt_stack_begin(void *passed)
 {
     rt_sanitize_arrive(NULL);
-    arrived(passed);
+    rt_switch_arrived(passed);
     /* what the switch here brought are those of the routine that was left */
     const uint64_t control = rt_self()->runtime->control;
     if (rt_control_now() != control)
@@ -193,238 +142,13 @@ rt_block *rt_stack_next(rt_stack *stack)
         t->current = next;
         return next;
     }
-    commit c = {stack_left, stack, NULL};
+    rt_commit c = {stack_left, stack, NULL};
     void *nowhere;
-    leave(t, stack, &nowhere, next, &c, true);
+    rt_switch_leave(t, stack, &nowhere, next, &c, true);
     __builtin_unreachable();
 }
 
-/* The current routine is about to be suspended: notes its stack, if it has been run in place so far. */
-RT_INLINE rt_stack *standing(rt_thread *t, rt_block *r)
-{
-    rt_stack *stack = t->stack;
-    if (RT_UNLIKELY(r->stack != stack)) {
-        r->stack = stack;
-        r->attr.flags |= RT_FLAG_STACK;
-    }
-    return stack;
-}
-
-/* ---- park, ready, yield ---- */
-
-static pthread_key_t plain_key;
-static pthread_once_t plain_once = PTHREAD_ONCE_INIT;
-
-/* A plain thread ends. */
-static void plain_gone(void *arg)
-{
-    rt_thread *t = arg;
-    rt_block *r = t->current;
-    rt_self_set(t); /* destructors of locals may block */
-    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
-    if (extra && extra->cleanup)
-        extra->cleanup(r);
-    rt_self_set(&rt_nobody);
-    rt_extra_drop(r);
-    rt_block_blank(r);
-    rt_block_put(r);
-    free(t);
-}
-
-static void plain_init(void)
-{
-    if (pthread_key_create(&plain_key, plain_gone) != 0)
-        rt_panic("no pthread key is left for the library: delete some (pthread_key_delete)");
-}
-
-rt_thread *rt_thread_here(void)
-{
-    rt_thread *t = rt_self();
-    if (RT_LIKELY(t != &rt_nobody))
-        return t;
-    pthread_once(&plain_once, plain_init);
-    t = calloc(1, sizeof *t);
-    rt_block *r = rt_block_get();
-    if (!t || !r || pthread_setspecific(plain_key, t) != 0)
-        rt_panic("no memory to let this thread wait (%zu bytes)", sizeof *t + sizeof *r);
-    r->attr = (rt_attr){.flags = RT_FLAG_THREAD};
-    r->parent = NULL;
-    atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED), memory_order_release);
-    t->current = r;
-    t->seat = &rt_no_seat;
-    t->id = pthread_self();
-    rt_self_set(t);
-    return t;
-}
-
-static void park_thread(rt_block *r, rt_commit_fn *fn, void *arg, int64_t deadline)
-{
-    atomic_store_explicit(&r->permit, 0, memory_order_relaxed); /* published by the commit */
-    if (!fn(r, arg))
-        return;
-    while (atomic_load_explicit(&r->permit, memory_order_acquire) == 0) /* pairs with rt_ready_block */
-        if (rt_futex_wait(&r->permit, 0, deadline) == -ETIMEDOUT) {
-            if (rt_wait_win(r))
-                return;
-            deadline = INT64_MAX; /* somebody was faster, and the permit is on its way */
-        }
-}
-
-void rt_park(rt_commit_fn *fn, void *arg)
-{
-    rt_thread *t = rt_thread_here();
-    rt_worker *w = t->worker;
-    rt_block *r = t->current;
-    if (!w) {
-        park_thread(r, fn, arg, INT64_MAX);
-        return;
-    }
-    commit c = {fn, arg, r};
-    rt_counter_add(&w->counts.parks, 1);
-    leave(t, standing(t, r), &r->sp, rt_order_pick(w), &c, false);
-}
-
-/* The short way of a park: straight to the routine that was woken first. False: not now. */
-RT_INLINE bool park_short(rt_thread *t, void *pass)
-{
-    rt_worker *w = t->worker;
-    if (RT_UNLIKELY(!w) || RT_UNLIKELY((w->tick + 1) % RT_UNUSUAL_PICK == 0))
-        return false;
-    if (rt_order_look_is_due(w))
-        rt_order_look_at_timers(w);
-    if (RT_UNLIKELY(!rt_ready_enter(&w->ready)))
-        return false;
-    rt_block *next = w->ready.woken.head;
-    if (RT_UNLIKELY(!next) || RT_UNLIKELY(!next->stack)) {
-        rt_ready_leave(&w->ready);
-        return false;
-    }
-    rt_ready_pop(&w->ready);
-    rt_ready_leave(&w->ready);
-    w->tick++;
-    rt_counter_add(&w->counts.parks, 1);
-    rt_counter_add(&w->counts.switches, 1);
-    rt_block *r = t->current;
-    rt_stack *from = standing(t, r);
-    t->current = next;
-    t->stack = next->stack;
-    arrived(switch_stacks(from, &r->sp, next->stack, next->sp, pass, false));
-    return true;
-}
-
-typedef struct {
-    rt_bias *bias;
-    rt_seat *how;
-} section;
-
-/* A commit. */
-static bool leave_section(rt_block *r, void *arg)
-{
-    (void)r;
-    const section s = *(const section *)arg; /* gone with its stack as soon as the section is left */
-    rt_bias_leave(s.bias, s.how);
-    return true;
-}
-
-void rt_park_inside(rt_bias *bias, rt_seat *how)
-{
-    if (park_short(rt_self(), how ? word(LEAVE_SEAT) : word((uintptr_t)bias + LEAVE_LOCK)))
-        return;
-    section s = {bias, how};
-    rt_park(leave_section, &s);
-}
-
-typedef struct {
-    rt_commit_fn *fn;
-    void *arg;
-    rt_alarm alarm;
-} timed;
-
-/* A commit: sets the alarm, then what the caller wants. From then on the routine may be woken, and take its
- * alarm out; it gets no further than to what fn has yet to release. */
-static bool set_alarm(rt_block *r, void *arg)
-{
-    timed *t = arg;
-    rt_commit_fn *fn = t->fn;
-    void *fn_arg = t->arg;
-    rt_worker *w = rt_self()->worker;
-    const int64_t when = t->alarm.timer.when;
-    rt_timers_add(&w->timers, &t->alarm);
-    rt_idle_alarm(&w->runtime->idle, when);
-    return fn(r, fn_arg);
-}
-
-void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline)
-{
-    rt_thread *t = rt_thread_here();
-    if (!t->worker) {
-        park_thread(t->current, fn, arg, deadline);
-        return;
-    }
-    timed limit = {.fn = fn, .arg = arg, .alarm = {.timer = {.when = deadline}, .who = t->current}};
-    rt_park(set_alarm, &limit);
-    rt_timers_remove(&limit.alarm);
-}
-
-/* A commit: there is nothing to leave. */
-static bool stay(rt_block *r, void *arg)
-{
-    (void)r;
-    (void)arg;
-    return true;
-}
-
-void rt_sleep_until(int64_t deadline)
-{
-    if (deadline <= rt_clock_now())
-        return;
-    rt_wait_open(rt_me());
-    rt_park_until(stay, NULL, deadline);
-}
-
-/* Into the ready list of the caller's worker. */
-static void ready_local(rt_worker *w, rt_block *r)
-{
-    rt_counter_add(&w->counts.readies, 1);
-    if (RT_UNLIKELY(!rt_ready_enter_soon(&w->ready))) {
-        rt_counter_add(&w->counts.spills, 1);
-        rt_order_share(w->runtime, r, false);
-        return;
-    }
-    if (w->next_run++ < NEXT_IN_A_ROW) {
-        rt_ready_put_next(&w->ready, r);
-    } else {
-        rt_ready_append(&w->ready, r);
-        w->next_run = 0;
-    }
-    rt_ready_leave(&w->ready);
-    rt_notify(w);
-}
-
-void rt_ready_block(rt_block *r)
-{
-    if (r->attr.flags & RT_FLAG_THREAD) {
-        atomic_store_explicit(&r->permit, 1, memory_order_release); /* pairs with park_thread */
-        rt_futex_wake(&r->permit,
-                      1); /* if it is gone by now: the block stays mapped, a wake too many is harmless */
-        return;
-    }
-    rt_thread *t = rt_self();
-    rt_runtime *rt = rt_block_runtime(r);
-    if (RT_LIKELY(t->worker && t->worker->runtime == rt))
-        ready_local(t->worker, r);
-    else
-        rt_order_share(rt, r, true);
-}
-
-void rt_ready_all(rt_waiter *list)
-{
-    while (list) {
-        rt_waiter *next = list->next; /* *list is gone once its owner may run */
-        rt_ready_block(list->who);
-        list = next;
-    }
-}
+/* ---- yield ---- */
 
 void rt_notify_slow(rt_worker *w)
 {
@@ -450,9 +174,9 @@ static bool yielded(rt_block *r, void *arg)
 static void yield_to(rt_thread *t, rt_block *next)
 {
     rt_block *r = t->current;
-    commit c = {yielded, NULL, r};
+    rt_commit c = {yielded, NULL, r};
     rt_counter_add(&t->worker->counts.yields, 1);
-    leave(t, standing(t, r), &r->sp, next, &c, false);
+    rt_switch_leave(t, rt_switch_standing(t, r), &r->sp, next, &c, false);
 }
 
 static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
@@ -499,10 +223,10 @@ bool rt_yield(void)
     rt_fifo_append(yielders, r);
     rt_counter_add(&w->counts.yields, 1);
     rt_counter_add(&w->counts.switches, 1);
-    rt_stack *stack = standing(t, r);
+    rt_stack *stack = rt_switch_standing(t, r);
     t->current = next;
     t->stack = next->stack;
-    arrived(switch_stacks(stack, &r->sp, next->stack, next->sp, word(LEAVE_LIST), false));
+    rt_switch_arrived(rt_switch_stacks(stack, &r->sp, next->stack, next->sp, rt_switch_word(RT_LEAVE_LIST), false));
     return true;
 }
 
@@ -539,7 +263,7 @@ void rt_thread_run(rt_thread *t)
         rt_stack *stack;
         void *sp;
         if (prepare(t, r, &stack, &sp))
-            arrived(switch_stacks(&t->own, &t->sp, stack, sp, NOTHING, false));
+            rt_switch_arrived(rt_switch_stacks(&t->own, &t->sp, stack, sp, NULL, false));
     }
 }
 

@@ -9,6 +9,9 @@
 #ifndef RT_SCHED_SCHEDULER_H
 #define RT_SCHED_SCHEDULER_H
 
+#include <errno.h>
+
+#include "frame.h"
 #include "wait.h"
 #include "worker.h"
 
@@ -20,25 +23,54 @@
 typedef bool rt_commit_fn(rt_block *r, void *arg);
 
 /*
- * Stops the calling routine, or plain thread, until rt_ready. A routine may be on
+ * Stops the calling routine, or plain thread, until rt_ready_block, and nothing else. A routine may be on
  * another thread afterwards.
  */
 void rt_park(rt_commit_fn *fn, void *arg);
 
+/* Parks, and leaves the section on the other side (bias.h), where its wait, without a limit of time, is opened
+ * (wait.h): the caller has entered a queue of its object; shared: several. */
+void rt_park_inside(rt_bias *bias, rt_seat *how, bool shared);
+
 /*
- * As rt_park, for a shared wait (wait.h) that the caller has opened, but no longer than until the deadline:
- * then the wait is won by the clock. fn returns true.
+ * A shared wait (wait.h): parks until it is won by a waker, the deadline or the limit in force has come, or, unless
+ * deaf or shielded, the routine is cancelled. fn returns false if there is nothing to wait for, and nothing has
+ * been published. Returns 0: a waker has won it, or fn has returned false; RT_TIME_HAS_COME: `deadline` has;
+ * -ETIMEDOUT: the limit; -ECANCELED.
  */
-void rt_park_until(rt_commit_fn *fn, void *arg, int64_t deadline);
+#define RT_TIME_HAS_COME 1
+int rt_wait(rt_commit_fn *fn, void *arg, int64_t deadline, bool deaf);
 
-/* Parks until that time; INT64_MAX: for ever. */
-void rt_sleep_until(int64_t deadline);
+int rt_wait_inside_limited(rt_bias *bias, rt_seat *how, rt_waiter *w);
 
-/* Parks, and leaves the section on the other side (bias.h): the caller has entered a queue of its object. */
-void rt_park_inside(rt_bias *bias, rt_seat *how);
+/*
+ * Waits inside a section in whose object's one queue w has been entered, with result PENDING; leaves it
+ * meanwhile. Returns 0: a waker has set the result; -ECANCELED, -ETIMEDOUT: it has given up, and is to take w out of
+ * the queue, if it is still there (rt_give_up).
+ */
+RT_INLINE int rt_wait_inside(rt_bias *bias, rt_seat *how, rt_waiter *w)
+{
+    if (RT_UNLIKELY(w->who->attr.flags & RT_FLAG_LIMIT))
+        return rt_wait_inside_limited(bias, how, w);
+    rt_park_inside(bias, how, false);
+    return RT_LIKELY(w->result != RT_PENDING) ? 0 : -ECANCELED;
+}
+
+/* After that: takes it out. The object is only touched if w is still in its queue, which keeps it there. */
+RT_COLD void rt_give_up(rt_bias *bias, rt_queue *queue, rt_waiter *w);
+
+/* The same under an ordinary lock. deaf: nothing but a waker ends it. w has to be taken out by the caller, when
+ * it has the lock again. */
+int rt_wait_locked(rt_lock_t *lock, rt_waiter *w, bool deaf);
+
+/* Parks until that time; INT64_MAX: for ever. 0, -ECANCELED, -ETIMEDOUT. */
+int rt_sleep_until(int64_t deadline);
 
 /* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
 void rt_ready_block(rt_block *r);
+
+/* The same, of a routine, by the worker w that the caller is. */
+void rt_ready_local(rt_worker *w, rt_block *r);
 
 /* All of a list that rt_queue_take_all has made. */
 void rt_ready_all(rt_waiter *list);

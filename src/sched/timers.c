@@ -55,7 +55,7 @@ rt_block *rt_timers_expire(rt_timers *timers, int64_t now, size_t most, bool *mo
         rt_block *r = alarm->who;
         next = t->next; /* its owner takes the lock before it goes on: all of the list is alive until we
                            release it */
-        if (rt_wait_win(r)) {
+        if (rt_wait_win_clock(r)) {
             r->link = NULL;
             *end = r;
             end = &r->link;

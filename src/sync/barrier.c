@@ -32,17 +32,37 @@ int routine_barrier_init(routine_barrier_t *b, size_t count)
     return 0;
 }
 
+/* Inside, having arrived. */
+static int wait_for_others(barrier *b, rt_seat *how)
+{
+    rt_waiter w = {.who = rt_me(), .result = RT_PENDING};
+    rt_queue_append(&b->queue, &w);
+    const int rc = rt_wait_inside(&b->bias, how, &w);
+    if (rc == 0 || !rt_waiter_is_queued(&w)) /* taken out by the last one: the round is complete, with it */
+        return 0;
+    how = rt_bias_enter(&b->bias, rt_self()->seat);
+    const bool left_out = rt_waiter_is_queued(&w);
+    if (left_out) {
+        rt_queue_remove(&b->queue, &w);
+        b->arrived--;
+    }
+    rt_bias_leave(&b->bias, how);
+    return left_out ? rc : 0;
+}
+
 int routine_barrier_wait(routine_barrier_t *barrier_)
 {
     if (!barrier_ || inside(barrier_)->count == 0)
         return -EINVAL;
     barrier *b = inside(barrier_);
     rt_waiter *all = NULL;
-    rt_seat *how = rt_bias_enter(&b->bias, rt_self()->seat);
-    if (++b->arrived < b->count) {
-        rt_sync_wait(&b->bias, &b->queue, how, 0);
-        return 0;
-    }
+    const rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
+    rt_seat *how = rt_bias_enter(&b->bias, t->seat);
+    if (++b->arrived < b->count)
+        return wait_for_others(b, how);
     b->arrived = 0;
     rt_queue_take_all(&b->queue, 0, &all);
     rt_bias_leave(&b->bias, how);

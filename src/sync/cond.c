@@ -32,15 +32,17 @@ typedef struct {
     rt_bias *bias;
     rt_seat *how;
     routine_mutex_t *mutex;
+    bool limited; /* its wait is opened elsewhere */
 } leaving;
 
 /* A commit. */
 static bool leave(rt_block *r, void *arg)
 {
     const leaving l = *(const leaving *)arg; /* gone with its stack as soon as the lock has been left */
+    const bool canceled = !l.limited && rt_wait_open(r, false);
     rt_mutex_release(l.mutex, r);
     rt_bias_leave(l.bias, l.how);
-    return true;
+    return !canceled;
 }
 
 int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
@@ -48,14 +50,26 @@ int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
     if (!cond_ || !mutex)
         return -EINVAL;
     cond *c = inside(cond_);
-    rt_waiter w = {.who = rt_me()};
+    rt_waiter w = {.who = rt_me(), .result = RT_PENDING};
     if (!rt_mutex_is_held(mutex, w.who))
         return -EPERM;
-    leaving l = {.bias = &c->bias, .mutex = mutex};
+    const int stop = rt_frame_stop(w.who);
+    if (stop != 0)
+        return stop;
+    leaving l = {.bias = &c->bias, .mutex = mutex, .limited = rt_frame_limit(w.who) != INT64_MAX};
     l.how = rt_bias_enter(&c->bias, rt_self()->seat);
     rt_queue_append(&c->queue, &w);
-    rt_park(leave, &l);
-    return routine_mutex_lock(mutex);
+    int rc = 0;
+    if (l.limited)
+        rc = rt_wait(leave, &l, INT64_MAX, false);
+    else
+        rt_park(leave, &l);
+    if (w.result == RT_PENDING) {
+        rc = rc != 0 ? rc : -ECANCELED;
+        rt_give_up(&c->bias, &c->queue, &w);
+    }
+    rt_mutex_take_back(mutex);
+    return rc;
 }
 
 int routine_cond_signal(routine_cond_t *cond_)
@@ -66,6 +80,8 @@ int routine_cond_signal(routine_cond_t *cond_)
     rt_seat *how = rt_bias_enter(&c->bias, rt_self()->seat);
     rt_waiter *w = rt_queue_take(&c->queue);
     rt_block *wake = w ? w->who : NULL;
+    if (w)
+        w->result = 0;
     rt_bias_leave(&c->bias, how);
     if (wake)
         rt_ready_block(wake);

@@ -23,6 +23,10 @@
  *     last touch; the one on its way clears `coming` when it comes.
  *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
  *     waiter the holder.
+ *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue; WAITERS may stay
+ *     without anybody in the queue, and the release finds that out. One that was chosen comes in any case
+ *     (M3), and if it does not take the mutex it has cleared COMING and set WAITERS: then it may give up, and
+ *     the next release chooses another.
  */
 #include <string.h>
 
@@ -123,50 +127,53 @@ static bool take_or_mark(mutex *m, rt_block *me, bool come)
     }
 }
 
-static bool leave_lock(rt_block *r, void *arg)
-{
-    (void)r;
-    rt_lock_release(arg);
-    return true;
-}
-
-/* Under lock, which is left: waits until it has the mutex. */
-static void queue_up(mutex *m, rt_block *me)
+/* Under lock, which is left: waits until it has the mutex. deaf: whatever happens. 0, -ECANCELED, -ETIMEDOUT. */
+static int queue_up(mutex *m, rt_block *me, bool deaf)
 {
     pending p = {.waiter = {.who = me}, .since = rt_clock_now()};
+    int rc = 0;
     rt_queue_append(&m->queue, &p.waiter);
     for (;;) {
-        rt_park(leave_lock, &m->lock);
+        p.waiter.result = RT_PENDING;
+        rc = rt_wait_locked(&m->lock, &p.waiter, deaf);
         rt_lock_acquire(&m->lock); /* M3 */
+        if (RT_UNLIKELY(rc != 0)) { /* M6 */
+            if (rt_waiter_is_queued(&p.waiter))
+                rt_queue_remove(&m->queue, &p.waiter);
+            break;
+        }
         const bool come = m->coming == &p.waiter;
         if (come)
             m->coming = NULL;
         if (was_handed(m, me) || take_or_mark(m, me, come)) /* M4, M5; M3 */
+            break;
+        if (!deaf && RT_UNLIKELY((rc = rt_frame_stop(me)) != 0)) /* M6: COMING is off, and WAITERS on */
             break;
         if (rt_clock_now() - p.since > HANDOVER)
             m->handover = true; /* M5 */
         rt_queue_prepend(&m->queue, &p.waiter);
     }
     rt_lock_release(&m->lock);
+    return rc;
 }
 
-static RT_NOINLINE void lock_slow(mutex *m, rt_block *me)
+static RT_NOINLINE int lock_slow(mutex *m, rt_block *me, bool deaf)
 {
     /* as long as nobody waits already, and the one that holds it may be running somewhere */
     const rt_runtime *rt = rt_self()->runtime;
     for (int i = 0; (!rt || rt->worker_count > 1) && i < SPINS; i++) {
         uint64_t word;
         if (try_lock(m, me, &word))
-            return;
+            return 0;
         if (word & WAITERS)
             break;
         rt_relax();
     }
     rt_lock_acquire(&m->lock);
-    if (take_or_mark(m, me, false))
-        rt_lock_release(&m->lock);
-    else
-        queue_up(m, me);
+    if (!take_or_mark(m, me, false))
+        return queue_up(m, me, deaf);
+    rt_lock_release(&m->lock);
+    return 0;
 }
 
 int routine_mutex_lock(routine_mutex_t *m)
@@ -174,13 +181,23 @@ int routine_mutex_lock(routine_mutex_t *m)
     if (RT_UNLIKELY(!m))
         return -EINVAL;
     rt_block *me = rt_me();
+    const int stop = rt_frame_stop(me);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
     uint64_t word;
     if (RT_LIKELY(try_lock(inside(m), me, &word)))
         return 0;
     if (rt_mutex_is_held(m, me))
         return -EDEADLK;
-    lock_slow(inside(m), me);
-    return 0;
+    return lock_slow(inside(m), me, false);
+}
+
+void rt_mutex_take_back(routine_mutex_t *m)
+{
+    rt_block *me = rt_me();
+    uint64_t word;
+    if (!try_lock(inside(m), me, &word))
+        (void)lock_slow(inside(m), me, true); /* deaf: it ends with the mutex */
 }
 
 int routine_mutex_trylock(routine_mutex_t *m)
@@ -202,6 +219,7 @@ static RT_NOINLINE bool release_slow(mutex *m)
         return false;
     }
     rt_block *next = w->who;
+    w->result = 0;
     if (m->handover) { /* M5 */
         const rt_waiter *after = rt_queue_head(&m->queue);
         m->handover = after && rt_clock_now() - since(after) > HANDOVER;

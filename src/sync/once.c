@@ -2,6 +2,7 @@
  *
  * Floor 6. Once: a state, and a queue of those who wait until the first call is over.
  */
+#include "../../include/routines/routine.h"
 #include "sync.h"
 
 enum { FRESH, RUNNING, DONE };
@@ -16,11 +17,16 @@ typedef struct {
 
 RT_SYNC_FITS(routine_once_t, once);
 
-static bool leave(rt_block *r, void *arg)
+/* Ends RUNNING, also if fn has left by exit or panic. */
+static void finished(void *arg)
 {
-    (void)r;
-    rt_lock_release(arg);
-    return true;
+    once *o = arg;
+    rt_waiter *all = NULL;
+    rt_lock_acquire(&o->lock);
+    rt_queue_take_all(&o->queue, 0, &all);
+    atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with is_done */
+    rt_lock_release(&o->lock);
+    rt_ready_all(all);
 }
 
 static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
@@ -29,10 +35,9 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
     rt_lock_acquire(&o->lock);
     const uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed); /* under lock */
     if (state == RUNNING && o->runner != rt_sync_id(me)) {
-        rt_waiter w = {.who = me};
+        rt_waiter w = {.who = me, .result = RT_PENDING};
         rt_queue_append(&o->queue, &w);
-        rt_park(leave, &o->lock);
-        return 0;
+        return rt_wait_locked(&o->lock, &w, true); /* R11 */
     }
     if (state != FRESH) {
         rt_lock_release(&o->lock);
@@ -42,14 +47,8 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
     o->runner = rt_sync_id(me);
     rt_lock_release(&o->lock);
 
+    routine_defer(finished, o);
     fn(arg);
-
-    rt_waiter *all = NULL;
-    rt_lock_acquire(&o->lock);
-    rt_queue_take_all(&o->queue, 0, &all);
-    atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with is_done */
-    rt_lock_release(&o->lock);
-    rt_ready_all(all);
     return 0;
 }
 

@@ -42,19 +42,62 @@ static bool take(rwlock *l, uint64_t me, int kind)
     return true;
 }
 
+/* Inside: lets in who comes next. Returns them, for rt_ready_all. */
+static rt_waiter *let_in(rwlock *l)
+{
+    rt_waiter *first = NULL, **end = &first;
+    for (rt_waiter *w; (w = rt_queue_head(&l->queue)) != NULL && !l->writer;) {
+        const int32_t kind = w->kind;
+        if (kind == WRITE && l->readers)
+            break;
+        const bool there = rt_wait_win(w->who);
+        rt_queue_pop(&l->queue, w);
+        if (!there)
+            continue;
+        if (kind == READ)
+            l->readers++;
+        else
+            l->writer = rt_sync_id(w->who);
+        w->result = 0;
+        w->next = NULL;
+        *end = w;
+        end = &w->next;
+    }
+    return first;
+}
+
+/* Inside. */
+static int wait_for_turn(rwlock *l, rt_seat *how, int32_t kind)
+{
+    rt_waiter w = {.who = rt_me(), .kind = kind, .result = RT_PENDING};
+    rt_queue_append(&l->queue, &w);
+    const int rc = rt_wait_inside(&l->bias, how, &w);
+    if (rc == 0 || !rt_waiter_is_queued(&w))
+        return rc;
+    how = rt_bias_enter(&l->bias, rt_self()->seat);
+    if (rt_waiter_is_queued(&w))
+        rt_queue_remove(&l->queue, &w);
+    rt_waiter *next = let_in(l); /* readers may have stood behind a writer */
+    rt_bias_leave(&l->bias, how);
+    rt_ready_all(next);
+    return rc;
+}
+
 static int lock(routine_rwlock_t *lock, int kind, bool wait)
 {
     if (RT_UNLIKELY(!lock))
         return -EINVAL;
     rwlock *l = inside(lock);
-    const uint64_t me = rt_sync_id(rt_me());
+    const rt_block *me = rt_me();
+    const uint64_t id = rt_sync_id(me);
+    const int stop = wait ? rt_frame_stop(me) : 0;
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
     rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
-    const bool mine = l->writer == me;
-    const bool taken = !mine && take(l, me, kind);
-    if (!taken && !mine && wait) {
-        rt_sync_wait(&l->bias, &l->queue, how, kind);
-        return 0;
-    }
+    const bool mine = l->writer == id;
+    const bool taken = !mine && take(l, id, kind);
+    if (!taken && !mine && wait)
+        return wait_for_turn(l, how, kind);
     rt_bias_leave(&l->bias, how);
     return taken ? 0 : wait ? -EDEADLK : -EBUSY;
 }
@@ -77,25 +120,6 @@ int routine_rwlock_tryrdlock(routine_rwlock_t *l)
 int routine_rwlock_trywrlock(routine_rwlock_t *l)
 {
     return lock(l, WRITE, false);
-}
-
-/* Inside: lets in who comes next. Returns them, for rt_ready_all. */
-static rt_waiter *let_in(rwlock *l)
-{
-    rt_waiter *first = NULL, **end = &first;
-    for (rt_waiter *w; (w = rt_queue_head(&l->queue)) != NULL && !l->writer;) {
-        if (w->kind == WRITE && l->readers)
-            break;
-        rt_queue_remove(&l->queue, w);
-        if (w->kind == READ)
-            l->readers++;
-        else
-            l->writer = rt_sync_id(w->who);
-        w->next = NULL;
-        *end = w;
-        end = &w->next;
-    }
-    return first;
 }
 
 int routine_rwlock_unlock(routine_rwlock_t *lock)

@@ -36,11 +36,13 @@ int routine_sem_wait(routine_sem_t *sem)
     if (RT_UNLIKELY(!sem))
         return -EINVAL;
     semaphore *s = inside(sem);
-    rt_seat *how = rt_bias_enter(&s->bias, rt_self()->seat);
-    if (RT_UNLIKELY(s->permits == 0)) {
-        rt_sync_wait(&s->bias, &s->queue, how, 0);
-        return 0;
-    }
+    const rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
+    rt_seat *how = rt_bias_enter(&s->bias, t->seat);
+    if (RT_UNLIKELY(s->permits == 0))
+        return rt_sync_wait(&s->bias, &s->queue, how);
     s->permits--;
     rt_bias_leave(&s->bias, how);
     return 0;
@@ -67,6 +69,8 @@ int routine_sem_post(routine_sem_t *sem)
     rt_seat *how = rt_bias_enter(&s->bias, rt_self()->seat);
     rt_waiter *w = rt_queue_take(&s->queue);
     rt_block *wake = w ? w->who : NULL;
+    if (w)
+        w->result = 0;
     if (!w && s->permits == (size_t)ROUTINE_SEM_MAX)
         rc = -EOVERFLOW;
     else if (!w)

@@ -4,9 +4,12 @@
  */
 #include "sync.h"
 
-void rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how, int32_t kind)
+int rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how)
 {
-    rt_waiter w = {.who = rt_me(), .kind = kind};
+    rt_waiter w = {.who = rt_me(), .result = RT_PENDING};
     rt_queue_append(queue, &w);
-    rt_park_inside(bias, how);
+    const int rc = rt_wait_inside(bias, how, &w);
+    if (rc != 0)
+        rt_give_up(bias, queue, &w);
+    return rc;
 }

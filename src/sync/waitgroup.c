@@ -59,10 +59,13 @@ int routine_waitgroup_wait(routine_waitgroup_t *group)
     if (RT_UNLIKELY(!group))
         return -EINVAL;
     waitgroup *g = inside(group);
-    rt_seat *how = rt_bias_enter(&g->bias, rt_self()->seat);
+    const rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
+    if (RT_UNLIKELY(stop != 0))
+        return stop;
+    rt_seat *how = rt_bias_enter(&g->bias, t->seat);
     if (g->count != 0)
-        rt_sync_wait(&g->bias, &g->queue, how, 0);
-    else
-        rt_bias_leave(&g->bias, how);
+        return rt_sync_wait(&g->bias, &g->queue, how);
+    rt_bias_leave(&g->bias, how);
     return 0;
 }

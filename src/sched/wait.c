@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Floor 3. The seldom ends of a wait: see wait.h, K.
+ */
+#include "wait.h"
+
+bool rt_wait_settle(rt_block *r, uint64_t wait)
+{
+    const uint64_t count = RT_WAIT_COUNT(wait);
+    uint64_t before = atomic_load_explicit(&r->settled, memory_order_relaxed); /* the compare-and-swap decides */
+    /* It only rises: one that comes too late, when later waits have been settled, has lost too. acq_rel: as
+     * rt_wait_change */
+    return before < count && atomic_compare_exchange_strong_explicit(
+                                 &r->settled, &before, count, memory_order_acq_rel, memory_order_relaxed);
+}
+
+bool rt_wait_open_canceled(rt_block *r, uint64_t wait)
+{
+    return RT_WAIT_STATE(wait) == RT_WAIT_ALONE ? rt_wait_settle(r, wait)
+                                                : rt_wait_change(r, &wait, RT_WAIT_CANCELED);
+}
+
+bool rt_wait_win_clock(rt_block *r)
+{
+    uint64_t wait = atomic_load_explicit(&r->wait, memory_order_relaxed); /* the compare-and-swap decides */
+    for (;;) {
+        switch (RT_WAIT_STATE(wait)) {
+        case RT_WAIT_SHARED:
+            if (rt_wait_change(r, &wait, RT_WAIT_EARLY))
+                return false;
+            break;
+        case RT_WAIT_EXPOSED:
+        case RT_WAIT_SEALED:
+            if (rt_wait_change(r, &wait, RT_WAIT_CLOCK))
+                return true;
+            break;
+        default:
+            return false;
+        }
+    }
+}
+
+bool rt_wait_expose(rt_block *r, uint64_t wait, bool deaf)
+{
+    const uint64_t opened = wait;
+    if (rt_wait_change(r, &wait, deaf ? RT_WAIT_SEALED : RT_WAIT_EXPOSED)) {
+        if (deaf || !rt_is_canceled(r)) /* K2 */
+            return false;
+        wait = opened - RT_WAIT_SHARED + RT_WAIT_EXPOSED;
+        return rt_wait_change(r, &wait, RT_WAIT_CANCELED); /* K4 */
+    }
+    /* EARLY is left to nobody else; all else is over, perhaps long ago */
+    return wait == opened - RT_WAIT_SHARED + RT_WAIT_EARLY && rt_wait_change(r, &wait, RT_WAIT_CLOCK);
+}
+
+bool rt_wait_cancel(rt_block *r, uint64_t id)
+{
+    uint64_t wait = atomic_load_explicit(&r->wait, memory_order_acquire); /* pairs with rt_wait_begin */
+    /* acquire above: so this is read after it (K5). If the id has lasted until now, the wait is its own */
+    if (RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_acquire)) != id)
+        return false;
+    if (RT_WAIT_STATE(wait) == RT_WAIT_ALONE)
+        return rt_wait_settle(r, wait);
+    return RT_WAIT_STATE(wait) == RT_WAIT_EXPOSED && rt_wait_change(r, &wait, RT_WAIT_CANCELED);
+}
