@@ -248,6 +248,16 @@ rt_block *rt_order_oldest(rt_worker *w)
     return NULL;
 }
 
+/* The block of a timer whose time has come is a routine from now on. */
+static void begin_timer(rt_worker *w, rt_block *r)
+{
+    r->attr.flags &= (uint16_t)~RT_FLAG_TIMER;
+    rt_counter_add(&w->counts.spawned, 1); /* before it can end (R13) */
+    /* release: as go's */
+    atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED | RT_CLAIMED | RT_DETACHED),
+                          memory_order_release);
+}
+
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
 {
     bool any = false, more = true;
@@ -255,7 +265,10 @@ bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
         rt_block *r = rt_timers_expire(&v->timers, now, TIMERS_BATCH, &more);
         while (r) {
             rt_block *next = r->link;
-            rt_counter_add(&w->counts.readies, 1);
+            if (r->attr.flags & RT_FLAG_TIMER)
+                begin_timer(w, r);
+            else
+                rt_counter_add(&w->counts.readies, 1);
             rt_order_append(w, r);
             any = true;
             r = next;

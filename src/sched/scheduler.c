@@ -301,11 +301,28 @@ uint64_t rt_runtime_live(rt_runtime *rt)
     return spawned - completed;
 }
 
+/* What is left in the wheels are timers that will not fire any more. */
+static void clear_timers(rt_worker *w)
+{
+    bool more = true;
+    while (more) {
+        rt_block *r = rt_timers_expire(&w->timers, INT64_MAX - 1, 64, &more);
+        while (r) {
+            rt_block *next = r->link;
+            rt_told *told = r->arg;
+            told->over(told, r, NULL);
+            rt_free_any(r);
+            r = next;
+        }
+    }
+}
+
 void rt_runtime_clear(rt_runtime *rt)
 {
     for (size_t i = 0; i < rt->worker_count; i++) {
         rt_worker *w = &rt->workers[i];
         rt_block *r;
+        clear_timers(w);
         while ((r = rt_deque_take(&w->deque)) != NULL)
             rt_order_drop(r);
         while (w->free) {

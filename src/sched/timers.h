@@ -25,6 +25,8 @@ typedef struct {
     rt_wheel wheel; /* under lock */
 } rt_timers;
 
+/* `who` is a routine that waits, or one with RT_FLAG_TIMER, which is to be started then: an rt_told is its
+ * argument. */
 typedef struct {
     rt_timer timer;
     rt_block *who;
