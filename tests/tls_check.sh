@@ -50,15 +50,20 @@ fi
         next
     }
     # a call or a jump within the section: "call 40 <rt_name>"
+    !/R_X86_64_/ { shown = "" }
     /[ \t](call|j[a-z]+)q? +[0-9a-f]+ <[^>+]+>$/ {
         g = $NF
         gsub(/[<>]/, "", g)
+        shown = (f, whole(g)) in calls ? "" : f SUBSEP whole(g)
         calls[f, whole(g)] = 1
     }
     /%fs:0x0($|[^0-9a-f(])/ { threads[f] = threads[f] " %fs:0" }
     # the relocation of the instruction before it: "R_X86_64_PLT32 rt_name-0x4", or ".text.unlikely+0x3c" for a
     # static function
     /[ \t]R_X86_64_/ {
+        if (branch && shown != "")
+            delete calls[shown] # not to there: what was shown is the next instruction, whosever that is
+        shown = ""
         g = $NF
         offset = g
         sub(/[-+]0x[0-9a-f]+$/, "", g)
