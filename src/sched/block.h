@@ -2,9 +2,10 @@
  *
  * Floor 3. The control block of a routine, and the process-wide pool they come from.
  *
- * A block is 128 bytes of type-stable memory: it is never unmapped, and its first
- * word always is a word as below, so a handle {block, id} can be checked for
- * ever (R3, R13).
+ * A block is 128 bytes of type-stable memory: it is never unmapped, and its first two
+ * words always are a word as below and the state of its wait, so a handle {block, id} can be checked for
+ * ever (R3, R13), and one who comes too late to end a wait does no harm. What is behind them is used for other
+ * things too: closures, names, channels.
  *
  * The word is id << RT_WORD_BITS | flags. The id is unique in the process and changes with every
  * incarnation; 0 is no incarnation at all. Whoever is not the executing routine
@@ -20,6 +21,7 @@
  *   EXPIRED   the limit of time in force for it has passed (frame.c). Its own: set and cleared by the routine
  *   LOCKED    a lock, for SCOPED and the list of its scopes (family.h)
  *   SCOPED    it has scopes open; under LOCKED. So it cannot end meanwhile
+ *   SETTLED   the one wait in which its cancellation met a waker has been settled (wait.h, K5)
  *
  * A block is recycled when execution is over, the handle is used up and the entry
  * is gone (R1). The first two meet in the oneshot `done`, whose later party releases;
@@ -45,6 +47,7 @@ enum {
     RT_EXPIRED = 64,
     RT_LOCKED = 128,
     RT_SCOPED = 256,
+    RT_SETTLED = 512,
     RT_WORD_BITS = 10
 };
 
@@ -133,27 +136,24 @@ struct rt_scope;
 struct rt_block {
     /* -- the first line: what go and join touch -- */
     RT_ALIGNED _Atomic uint64_t word;
+    _Atomic uint64_t wait; /* its wait, and how it ended (wait.h) */
     union {
         void *(*fn)(void *);     /* the spawner's until published, as arg; then the executing routine's */
         struct rt_scope *scopes; /* once it runs: if SCOPED, and under LOCKED, its open scopes */
     };
     void *arg;
-    _Atomic(rt_runtime *) runtime; /* relaxed: read before the word is won, used after */
-    rt_oneshot done;               /* its result */
-    const char *where;             /* started at: "file:line" */
+    rt_oneshot done;   /* its result */
+    const char *where; /* started at: "file:line" */
     rt_attr attr;
     /* -- the second line: the executing routine's -- */
+    _Atomic(rt_runtime *) runtime; /* relaxed: read before the word is won, used after */
     void *sp;         /* while parked: what rt_context_switch saved */
     rt_stack *stack;  /* what it stands on; null: not begun, or run in place and never parked */
     rt_block *link;   /* in the one list that it is in: free, ready, shared */
     void *mark;       /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
     _Atomic(rt_extra *) extra; /* written by its owner, released; null: none */
-    _Atomic uint64_t wait;     /* its wait, and how it ended (wait.h) */
-    union {
-        _Atomic uint64_t settled; /* the last wait that was settled beside that word (wait.h, K5) */
-        _Atomic uint32_t permit;  /* a plain thread's stand-in, which is never cancelled: the futex it sleeps on */
-    };
+    _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */
 };
 
 /* A free block is blank: word 0, stack and extra null, done EMPTY; on a worker's free list its runtime is
@@ -163,6 +163,8 @@ void rt_block_blank(rt_block *block);
 _Static_assert(sizeof(rt_block) == 2 * RT_CACHE_LINE, "a control block is two cache lines");
 
 _Static_assert(sizeof(rt_extra) + 16 <= sizeof(rt_block), "an extra fits into a block");
+
+_Static_assert(offsetof(rt_block, word) == 0 && offsetof(rt_block, wait) == 8, "what other uses leave alone");
 
 /* Copies of closures of up to this size live in a block of their own, behind its word. */
 #define RT_COPY_OFFSET 16

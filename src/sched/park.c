@@ -29,7 +29,6 @@ static void plain_gone(void *arg)
         extra->cleanup(r);
     rt_self_set(&rt_nobody);
     rt_extra_drop(r);
-    atomic_store_explicit(&r->settled, 0, memory_order_relaxed); /* as permit it was something else */
     rt_block_blank(r);
     rt_block_put(r);
     free(t);

@@ -4,19 +4,21 @@
  */
 #include "wait.h"
 
-bool rt_wait_settle(rt_block *r, uint64_t wait)
+bool rt_wait_settle(rt_block *r, uint64_t id)
 {
-    const uint64_t count = RT_WAIT_COUNT(wait);
-    uint64_t before = atomic_load_explicit(&r->settled, memory_order_relaxed); /* the compare-and-swap decides */
-    /* It only rises: one that comes too late, when later waits have been settled, has lost too. acq_rel: as
-     * rt_wait_change */
-    return before < count && atomic_compare_exchange_strong_explicit(
-                                 &r->settled, &before, count, memory_order_acq_rel, memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&r->word, memory_order_relaxed); /* the compare-and-swap decides */
+    do
+        if (RT_WORD_ID(word) != id || word & RT_SETTLED)
+            return false;
+    /* acq_rel: as rt_wait_change */
+    while (!atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_SETTLED, memory_order_acq_rel,
+                                                  memory_order_relaxed));
+    return true;
 }
 
 bool rt_wait_open_canceled(rt_block *r, uint64_t wait)
 {
-    return RT_WAIT_STATE(wait) == RT_WAIT_ALONE ? rt_wait_settle(r, wait)
+    return RT_WAIT_STATE(wait) == RT_WAIT_ALONE ? rt_wait_settle(r, rt_wait_id(r))
                                                 : rt_wait_change(r, &wait, RT_WAIT_CANCELED);
 }
 
@@ -60,6 +62,6 @@ bool rt_wait_cancel(rt_block *r, uint64_t id)
     if (RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_acquire)) != id)
         return false;
     if (RT_WAIT_STATE(wait) == RT_WAIT_ALONE)
-        return rt_wait_settle(r, wait);
+        return rt_wait_settle(r, id);
     return RT_WAIT_STATE(wait) == RT_WAIT_EXPOSED && rt_wait_change(r, &wait, RT_WAIT_CANCELED);
 }

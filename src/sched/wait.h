@@ -27,10 +27,12 @@
  *     EARLY, and ends it for the clock.
  *  K4 Who opens a wait and then reads CANCEL ends it itself, as the cancellation would.
  *  K5 A waker wins an ALONE wait by a plain store of WOKEN, and if it reads no CANCEL (K2) that is all. If
- *     it does, and so would the cancellation (or K4) that has read ALONE, they settle it by
- *     compare-and-swap on `settled`: it rises to the wait's count once. A cancellation that reads WOKEN, or
- *     the ALONE of another incarnation, which it can tell by the id in the word read after it,
- *     leaves it alone. `wait` itself keeps what the waker stored.
+ *     it does, and so would the cancellation (or K4) that has read ALONE, they settle it: who sets SETTLED in the
+ *     word first, by compare-and-swap on the id. One bit is enough for a routine's whole life: once it is set,
+ *     so is CANCEL, and seen by the routine before it begins its next wait, which then is not opened to
+ *     cancellations, or not begun. And a wait whose waker has read no CANCEL is not met by a cancellation,
+ *     since that reads WOKEN (K2). A cancellation that reads that, or finds another id in the word after it has
+ *     read `wait`, leaves it alone. `wait` itself keeps what the waker stored.
  *  K6 So the one who waited learns how an ALONE wait ended from its record, whose result every waker sets;
  *     and of a shared one from `wait`.
  *  K7 A deaf wait (under a shield, of a join, inside once) is never opened to cancellations: DEAF instead of
@@ -155,7 +157,13 @@ RT_INLINE bool rt_is_canceled(const rt_block *r)
 }
 
 /* K5: true for one of the two. */
-RT_COLD bool rt_wait_settle(rt_block *r, uint64_t wait);
+RT_COLD bool rt_wait_settle(rt_block *r, uint64_t id);
+
+/* Who waits: by those who know that it does. */
+RT_INLINE uint64_t rt_wait_id(const rt_block *r)
+{
+    return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)); /* does not change while it waits */
+}
 
 /* `wait` as it was seen, to another state. False: it is not that any more, and *wait what it is. */
 RT_INLINE bool rt_wait_change(rt_block *r, uint64_t *wait, uint64_t state)
@@ -189,7 +197,8 @@ RT_INLINE bool rt_wait_win(rt_block *r)
         /* K5. relaxed: of all others only a cancellation looks, and takes nothing from it */
         atomic_store_explicit(&r->wait, wait - state + RT_WAIT_WOKEN, memory_order_relaxed);
         rt_membarrier_light(); /* K2 */
-        return RT_LIKELY(!rt_is_canceled(r)) || state == RT_WAIT_DEAF || rt_wait_settle(r, wait);
+        return RT_LIKELY(!rt_is_canceled(r)) || state == RT_WAIT_DEAF ||
+               rt_wait_settle(r, rt_wait_id(r));
     }
     return rt_wait_win_shared(r, wait);
 }
