@@ -28,6 +28,9 @@
  *
  * Errors: -EPIPE the channel is closed; -EINVAL it is null; -EAGAIN a try found it not ready;
  * -ENOMEM an unbounded channel could not grow; -EPERM the wrong direction on a broadcast (below).
+ * Calls that block also: -ECANCELED the calling routine has been cancelled (routine_cancel), -ETIMEDOUT the
+ * limit in force for it has passed (time.h). These are looked at first, and then nothing has been sent or
+ * received, though it might have been possible; trying does not look.
  *
  * The macros take the size of an element from the type of the pointer, and a size that does not fit
  * the channel panics with a sentence. `void *` is not checked. To send an array as one element write &array.
@@ -77,7 +80,7 @@ ROUTINES_API void chan_unref(chan_t *ch);
  *
  * Sends a copy of *element (of size 0: NULL will do). Blocks while there is neither room nor a waiting
  * receiver. Returns 0: it was handed over, or stands in the channel. -EPIPE: the channel is closed, before or
- * while waiting, and nothing was sent. -EINVAL, -ENOMEM, -EPERM as above.
+ * while waiting, and nothing was sent. -EINVAL, -ENOMEM, -EPERM, -ECANCELED, -ETIMEDOUT as above.
  */
 ROUTINES_API ROUTINES_NODISCARD int chan_send_sized(chan_t *ch, const void *element, size_t size);
 
@@ -85,8 +88,8 @@ ROUTINES_API ROUTINES_NODISCARD int chan_send_sized(chan_t *ch, const void *elem
  * int chan_recv(chan_t *ch, T *element);
  *
  * Takes the oldest element; NULL drops it. Blocks while there is none.
- * Returns 0; -EPIPE: closed, and everything that was sent has been received; -EINVAL, -EPERM. From a
- * subscription (below) also a positive number: how many messages were missed just before this one.
+ * Returns 0; -EPIPE: closed, and everything that was sent has been received; -EINVAL, -EPERM, -ECANCELED,
+ * -ETIMEDOUT. From a subscription (below) also a positive number: how many messages were missed just before this one.
  */
 ROUTINES_API ROUTINES_NODISCARD int chan_recv_sized(chan_t *ch, void *element, size_t size);
 
@@ -191,12 +194,14 @@ typedef struct {
  * CHAN_CLOSED(i) is returned when case i found its channel closed (a receive: drained too); nothing was
  * transferred. A case with a null channel keeps its index and never happens: so a case is switched off. A
  * channel may stand in any number of cases, in both directions too; a select never receives what it sends
- * itself. Without cases (the array form), or with null channels only, and without a time, it waits for ever;
- * with a time alone it sleeps.
+ * itself. Without cases (the array form), or with null channels only, and without a time, it waits until it
+ * is cancelled or a limit passes; with a time alone it sleeps.
  *
  * Of several times the nearest counts, of several defaults the first.
  *
- * Errors: -EPERM a case has the wrong direction of a broadcast; -EINVAL (array form) an unknown kind of
+ * Errors: -ECANCELED the calling routine has been cancelled; -ETIMEDOUT the limit in force has passed (time.h),
+ * which is not a case of the select's own; both are looked at first, also with a default, and then no case has
+ * happened. -EPERM a case has the wrong direction of a broadcast; -EINVAL (array form) an unknown kind of
  * case, or more than CHAN_CASES_MAX of them; -ENOMEM there are more than 16 cases and no memory for
  * them, or an unbounded channel could not grow. A loop around a select needs a `default:` that ends it:
  * errors come again at once.

@@ -21,7 +21,12 @@
  *
  * In a child of fork() the routine that forked is not the holder of what it held before.
  *
- * Functions return 0 or a negative errno: -EINVAL for a null object always, and what is said below.
+ * Functions return 0 or a negative errno: -EINVAL for a null object always, and what is said below. Those that
+ * block (the locks, but not once; the waits) also -ECANCELED, when the calling routine has been cancelled
+ * (routine_cancel), and -ETIMEDOUT, when the limit in force for it has passed (time.h: limits take the place of
+ * pthreads' timed functions). These are looked at first, whether or not it would have to wait; then nothing is
+ * held or counted, and what was meant for it goes to the next. If waits may be given up so, free the object only
+ * when all calls have returned.
  */
 #ifndef ROUTINES_SYNC_H
 #define ROUTINES_SYNC_H
@@ -77,7 +82,8 @@ ROUTINES_API void routine_cond_init(routine_cond_t *cond);
 
 /*
  * Releases the mutex, waits for a signal, and takes the mutex again. Nothing comes between releasing and
- * waiting: a signal sent under the mutex is not missed. It always returns holding the mutex, unless -EPERM.
+ * waiting: a signal sent under the mutex is not missed. It always returns holding the mutex, unless -EPERM,
+ * also when it was cancelled or its limit passed, which cuts the wait short, not the taking back.
  * Blocks. There are no spurious wake-ups, but what was signalled may have been undone by somebody who took
  * the mutex first:
  *
@@ -201,7 +207,9 @@ ROUTINES_API int routine_barrier_init(routine_barrier_t *barrier, size_t count);
 
 /*
  * Waits until `count` parties have come here, then all go on, and the barrier is ready for the next round.
- * Blocks. Returns 0, and 1 to the last one of each round; -EINVAL: the barrier was never given a count.
+ * Blocks. Returns 0, and 1 to the last one of each round; -EINVAL: the barrier was never given a count. After
+ * -ECANCELED or -ETIMEDOUT the caller does not count as having come; once the last one has come it
+ * gets 0 in any case.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_barrier_wait(routine_barrier_t *barrier);
 
@@ -219,8 +227,8 @@ typedef struct {
     }
 
 /*
- * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block, and must
- * return (routine_exit would leave the others waiting). After the first time it costs one load. Returns 0;
+ * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block; if it ends the routine (routine_exit, routine_panic), it counts as having returned. The wait is not
+ * cut short by anything. After the first time it costs one load. Returns 0;
  * -EDEADLK: called from within its own fn; -EINVAL.
  */
 ROUTINES_API int routine_once(routine_once_t *once, void (*fn)(void));
