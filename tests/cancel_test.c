@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Tests of routine_cancel and routine_check: before the start, while running, after the
- * end, on stale handles whose block is used again, and against everything else at once.
- * The account is exact: a routine either ran, and its join is 0, or did not, and
- * its join is -ECANCELED.
+ * end, under limits and shields, on stale handles whose block is used again, and against everything else at
+ * once. The account is exact: a routine either ran, and its join is 0, or did not, and its join is
+ * -ECANCELED.
  *
  * ctest: workers
  * ctest: timeout 180
@@ -284,6 +284,65 @@ TEST_EVERYWHERE(a_child_in_place_is_cancelled_by_itself)
     CHECK_EQ(routine_join(go(joiner_cancelled_by_child, NULL), NULL), 0);
 }
 
+/* What routine_check says depends on what is in force where it is called. otherwise: without limits. */
+static void check_limits(int otherwise)
+{
+    const int passed = otherwise != 0 ? otherwise : -ETIMEDOUT;
+    CHECK_EQ(routine_check(), otherwise);
+    {
+        routine_with_timeout(ROUTINE_NEVER);
+        CHECK_EQ(routine_check(), otherwise);
+        routine_with_timeout(0);
+        CHECK_EQ(routine_check(), passed);
+        {
+            routine_with_timeout(3600 * ROUTINE_S); /* the nearest one counts */
+            CHECK_EQ(routine_check(), passed);
+        }
+        {
+            routine_shield();
+            CHECK_EQ(routine_check(), 0);
+            {
+                routine_with_timeout(3600 * ROUTINE_S);
+                CHECK_EQ(routine_check(), 0);
+                routine_with_deadline(routine_now());
+                CHECK_EQ(routine_check(), -ETIMEDOUT);
+            }
+            CHECK_EQ(routine_check(), 0);
+        }
+        CHECK_EQ(routine_check(), passed);
+    }
+    {
+        const int64_t at = routine_now() + 200 * ROUTINE_US;
+        routine_with_deadline(at);
+        while (routine_check() == 0)
+            ;
+        CHECK(otherwise != 0 || routine_now() >= at);
+        CHECK_EQ(routine_check(), passed);
+    }
+    CHECK_EQ(routine_check(), otherwise);
+}
+
+static void *cancel_self_and_check(void *arg)
+{
+    check_limits(0);
+    {
+        routine_shield();
+        CHECK_EQ(routine_cancel(routine_self()), 0);
+        CHECK_EQ(routine_check(), 0);
+        routine_yield();
+        CHECK_EQ(routine_check(), 0);
+    }
+    check_limits(-ECANCELED);
+    return arg;
+}
+
+TEST_EVERYWHERE(check_knows_limits_and_shields)
+{
+    check_limits(0);
+    CHECK_EQ(routine_join(go(cancel_self_and_check, NULL), NULL), 0);
+    CHECK_EQ(routine_check(), 0);
+}
+
 /* ---- after the end ---- */
 
 TEST_EVERYWHERE(cancelling_one_that_has_finished_changes_nothing)
@@ -535,6 +594,7 @@ int main(void)
         cmocka_unit_test(one_that_runs_finds_out),
         cmocka_unit_test(a_routine_cancels_itself),
         cmocka_unit_test(a_child_in_place_is_cancelled_by_itself),
+        cmocka_unit_test(check_knows_limits_and_shields),
         cmocka_unit_test(cancelling_one_that_has_finished_changes_nothing),
         cmocka_unit_test(a_stale_handle_cancels_nobody),
         cmocka_unit_test(cancel_against_start_and_join),

@@ -150,19 +150,37 @@ typedef struct {
     void *arg;
     uint64_t wait;
     bool deaf;
-    rt_alarm alarm;
+    rt_alarm *alarm; /* null: no limit */
 } shared;
+
+_Static_assert(sizeof(rt_alarm) <= RT_COPY_MAX, "an alarm fits into a control block");
+
+/* An alarm for r. They stand in control blocks, like closures, and close together: the wheel walks over them,
+ * and on parked stacks each would be in a page of its own. Without memory `own` has to do. */
+static rt_alarm *alarm_get(rt_worker *w, rt_alarm *own, rt_block *r, int64_t when)
+{
+    rt_block *home = rt_free_get(w);
+    rt_alarm *alarm = home ? (rt_alarm *)(void *)((char *)home + RT_COPY_OFFSET) : own;
+    *alarm = (rt_alarm){.timer = {.when = when}, .who = r};
+    return alarm;
+}
+
+static void alarm_put(rt_alarm *alarm, const rt_alarm *own)
+{
+    rt_timers_remove(alarm);
+    if (RT_LIKELY(alarm != own))
+        rt_free_any((rt_block *)(void *)((char *)alarm - RT_COPY_OFFSET));
+}
 
 /* A commit. The alarm and the caller's publication make the routine known; what stands on its stack may be
  * gone from then on. */
 static bool publish(rt_block *r, void *arg)
 {
-    rt_alarm *alarm = &((shared *)arg)->alarm;
     const shared s = *(const shared *)arg;
-    const int64_t when = s.alarm.timer.when;
-    if (when != INT64_MAX) {
+    if (s.alarm) {
         rt_worker *w = rt_self()->worker;
-        rt_timers_add(&w->timers, alarm);
+        const int64_t when = s.alarm->timer.when;
+        rt_timers_add(&w->timers, s.alarm);
         rt_idle_alarm(&w->runtime->idle, when);
     }
     /* if fn says no, nobody else has seen it, and the clock has at most left a note: it goes on */
@@ -197,14 +215,15 @@ int rt_wait(rt_commit_fn *fn, void *arg, int64_t deadline, bool deaf)
         park_thread(r, fn, arg, until);
         return how_it_ended(r, deadline, limit);
     }
+    rt_alarm own;
     shared s = {.fn = fn,
                 .arg = arg,
                 .wait = rt_wait_begin(r, RT_WAIT_SHARED),
                 .deaf = deaf || (r->attr.flags & RT_FLAG_SHIELD),
-                .alarm = {.timer = {.when = until}, .who = r}};
+                .alarm = until == INT64_MAX ? NULL : alarm_get(t->worker, &own, r, until)};
     rt_park(publish, &s);
-    if (until != INT64_MAX)
-        rt_timers_remove(&s.alarm);
+    if (s.alarm)
+        alarm_put(s.alarm, &own);
     return how_it_ended(r, deadline, limit);
 }
 

@@ -121,6 +121,38 @@ timers fails FIRST_KEEPER
 timers fails COVER_OF_WOKEN
 timers fails NO_I5
 timers fails FALLBACK LIGHT_FALLBACK
+wait holds
+wait holds FALLBACK
+wait holds TWO WAITS=1
+wait holds LIMITS
+wait holds LIMITS FALLBACK WAKES=1
+wait fails NO_HEAVY
+wait fails WAKER_LOOKS_FIRST
+wait fails WAKER_BLIND
+wait fails OPENER_LOOKS_FIRST
+wait fails OPENER_BLIND
+wait fails OPENS_EARLY
+wait fails OPENS_LATE
+wait fails NO_ID
+wait fails ID_FIRST
+wait fails SETTLE_NO_ID
+wait fails SETTLE_BLIND
+wait fails NO_STOP
+wait fails TWO STAYS_ALONE WAITS=1
+wait fails WOKEN_AS_ALONE
+wait fails POPS_FIRST
+wait fails STAYS_QUEUED
+wait fails DEAF_OPENED
+wait fails FALLBACK LIGHT_FALLBACK
+wait fails TWO SECOND_NO_HEAVY WAITS=1
+wait fails LIMITS EXPOSES_EARLY
+wait fails LIMITS EXPOSES_BLIND
+wait fails LIMITS EXPOSES_FIRST
+wait fails LIMITS EXPOSER_LOOKS_FIRST WAITS=1
+wait fails LIMITS EXPOSER_BLIND
+wait fails LIMITS CLOCK_AT_ONCE
+wait fails LIMITS EARLY_IGNORED
+wait fails LIMITS PASSED_OPEN
 EOF
     if [[ $long ]]; then
         cat <<'EOF'
@@ -139,6 +171,11 @@ mutex holds ROUNDS=3
 mutex holds LOCKERS=4
 timers holds ITEM NAPS OWN
 timers holds SLEEPERS=3
+wait holds WAITS=3
+wait holds TWO
+wait holds THREADS=3
+wait holds LIMITS ANY
+wait holds LIMITS TWO WAITS=1
 EOF
     fi
 }
@@ -193,7 +230,7 @@ for tool in spin cc; do
         exit 77
     fi
 done
-wanted=" ${*:-deque ready idle block bias select mutex timers} "
+wanted=" ${*:-deque ready idle block bias select mutex timers wait} "
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
