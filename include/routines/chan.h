@@ -89,7 +89,8 @@ ROUTINES_API ROUTINES_NODISCARD int chan_send_sized(chan_t *ch, const void *elem
  *
  * Takes the oldest element; NULL drops it. Blocks while there is none.
  * Returns 0; -EPIPE: closed, and everything that was sent has been received; -EINVAL, -EPERM, -ECANCELED,
- * -ETIMEDOUT. From a subscription (below) also a positive number: how many messages were missed just before this one.
+ * -ETIMEDOUT. From a subscription (below) also a positive number: how many messages were missed just before
+ * this one.
  */
 ROUTINES_API ROUTINES_NODISCARD int chan_recv_sized(chan_t *ch, void *element, size_t size);
 
@@ -199,10 +200,10 @@ typedef struct {
  *
  * Of several times the nearest counts, of several defaults the first.
  *
- * Errors: -ECANCELED the calling routine has been cancelled; -ETIMEDOUT the limit in force has passed (time.h),
- * which is not a case of the select's own; both are looked at first, also with a default, and then no case has
- * happened. -EPERM a case has the wrong direction of a broadcast; -EINVAL (array form) an unknown kind of
- * case, or more than CHAN_CASES_MAX of them; -ENOMEM there are more than 16 cases and no memory for
+ * Errors: -ECANCELED the calling routine has been cancelled; -ETIMEDOUT the limit in force has passed
+ * (time.h), which is not a case of the select's own; both are looked at first, also with a default, and then
+ * no case has happened. -EPERM a case has the wrong direction of a broadcast; -EINVAL (array form) an unknown
+ * kind of case, or more than CHAN_CASES_MAX of them; -ENOMEM there are more than 16 cases and no memory for
  * them, or an unbounded channel could not grow. A loop around a select needs a `default:` that ends it:
  * errors come again at once.
  *

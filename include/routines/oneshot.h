@@ -44,8 +44,8 @@ ROUTINES_API int routine_oneshot_send(routine_oneshot_t *o, void *value);
 /*
  * Waits for the value and takes it (value may be NULL). Blocks.
  * Returns 0; -EBUSY somebody else is waiting for it; -EPIPE it was received or
- * closed before; -EINVAL o is null; -ECANCELED, -ETIMEDOUT: the caller was cancelled, or its limit has passed,
- * and the value can still be received.
+ * closed before; -EINVAL o is null; -ECANCELED, -ETIMEDOUT: the caller was cancelled, or its limit has
+ * passed, and the value can still be received.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_oneshot_recv(routine_oneshot_t *o, void **value);
 

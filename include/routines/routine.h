@@ -151,13 +151,14 @@ ROUTINES_API int routine_detach(routine_t h);
 /*
  * Asks a routine to stop. One that has not started never will: its join gives
  * -ECANCELED, the copy of a closure is released. One that runs finds out by what it calls: every
- * operation that can block returns -ECANCELED (but join, and under routine_shield()), the one in which it waits
- * now, too; and routine_check(). Nothing is lost: of a cancellation and what was waited for exactly one
+ * operation that can block returns -ECANCELED (but join, and under routine_shield()), the one in which it
+ * waits now, too; and routine_check(). Nothing is lost: of a cancellation and what was waited for exactly one
  * happens. The children of its scopes (scope.h) are cancelled with it. What it does about it is its own
  * affair: a routine that returns has a result, and its join is 0.
  *
- * The request is sticky and may be repeated. Never blocks. Costs some microseconds if the routine has started.
- * Returns 0, also for one that has finished but was not joined yet; -ESRCH for a null or stale handle.
+ * The request is sticky and may be repeated. Never blocks. Costs some microseconds if the routine has
+ * started. Returns 0, also for one that has finished but was not joined yet; -ESRCH for a null or stale
+ * handle.
  */
 ROUTINES_API int routine_cancel(routine_t h);
 
@@ -239,17 +240,17 @@ ROUTINES_API void *routines_shield_begin(routines_frame_t *frame, int nothing);
 
 /*
  * Ends the calling routine because something is wrong with the program: defers run, scopes end, as by
- * routine_exit(). Who joins it gets -ENOTRECOVERABLE, and the text by routine_panic_message(); a scope takes it
- * as the failure of a child. If nobody will join it (it is detached), or on a plain thread, the process
+ * routine_exit(). Who joins it gets -ENOTRECOVERABLE, and the text by routine_panic_message(); a scope takes
+ * it as the failure of a child. If nobody will join it (it is detached), or on a plain thread, the process
  * ends by abort() after the text, the routine, where it was started and a backtrace have been written to
  * stderr; unless the hook decides otherwise.
  */
-ROUTINES_API void routine_panic(const char *format, ...)
-    __attribute__((noreturn, format(printf, 1, 2)));
+ROUTINES_API void routine_panic(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /*
  * The text of the panic that the caller's last join with -ENOTRECOVERABLE was about (routine_join,
- * routine_try_join, routine_run, routine_scope_join); "" if there was none. Valid until the caller's next join.
+ * routine_try_join, routine_run, routine_scope_join); "" if there was none. Valid until the caller's next
+ * join.
  */
 ROUTINES_API const char *routine_panic_message(void);
 
@@ -262,8 +263,8 @@ typedef struct {
 } routine_panic_t;
 
 /*
- * What happens at a panic that nobody joins. The hook is called by the panicking routine, behind its defers, or
- * by whoever detaches one that has panicked; it may log, and must not panic. If it returns true the
+ * What happens at a panic that nobody joins. The hook is called by the panicking routine, behind its defers,
+ * or by whoever detaches one that has panicked; it may log, and must not panic. If it returns true the
  * process goes on without that routine (not if a plain thread has panicked); if false, it ends as without a
  * hook. Returns the hook before; NULL: none. One for the process, as a signal handler; any thread.
  */
@@ -272,8 +273,8 @@ ROUTINES_API routine_panic_hook_t *routine_set_panic_hook(routine_panic_hook_t *
 
 /*
  * Runs fn(arg) as a routine of the default runtime and waits for it; what a main
- * function usually begins with. Returns what routine_join would; but if the caller's limit passes, the routine
- * is cancelled, and waited for.
+ * function usually begins with. Returns what routine_join would; but if the caller's limit passes, the
+ * routine is cancelled, and waited for.
  */
 #define routine_run(...) routine_run_at(ROUTINES_HERE, __VA_ARGS__)
 ROUTINES_API int routine_run_at(const char *where, routine_fn *fn, void *arg, void **result);
@@ -304,9 +305,9 @@ ROUTINES_API ROUTINES_NODISCARD int routine_key_create(routine_key_t *key, void 
 
 /*
  * Creates a key whose values go on to the children of scopes, to theirs, and so on: what belongs to a
- * request, such as its id, its user, its log. They have no destructor: what a value points to belongs to the one who
- * has set it, and must outlast the scope. (This, with limits and cancellation, is what Go's context carries.)
- * Returns as routine_key_create.
+ * request, such as its id, its user, its log. They have no destructor: what a value points to belongs to the
+ * one who has set it, and must outlast the scope. (This, with limits and cancellation, is what Go's context
+ * carries.) Returns as routine_key_create.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_key_create_inherited(routine_key_t *key);
 

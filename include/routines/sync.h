@@ -21,12 +21,12 @@
  *
  * In a child of fork() the routine that forked is not the holder of what it held before.
  *
- * Functions return 0 or a negative errno: -EINVAL for a null object always, and what is said below. Those that
- * block (the locks, but not once; the waits) also -ECANCELED, when the calling routine has been cancelled
- * (routine_cancel), and -ETIMEDOUT, when the limit in force for it has passed (time.h: limits take the place of
- * pthreads' timed functions). These are looked at first, whether or not it would have to wait; then nothing is
- * held or counted, and what was meant for it goes to the next. If waits may be given up so, free the object only
- * when all calls have returned.
+ * Functions return 0 or a negative errno: -EINVAL for a null object always, and what is said below. Those
+ * that block (the locks, but not once; the waits) also -ECANCELED, when the calling routine has been
+ * cancelled (routine_cancel), and -ETIMEDOUT, when the limit in force for it has passed (time.h: limits take
+ * the place of pthreads' timed functions). These are looked at first, whether or not it would have to wait;
+ * then nothing is held or counted, and what was meant for it goes to the next. If waits may be given up so,
+ * free the object only when all calls have returned.
  */
 #ifndef ROUTINES_SYNC_H
 #define ROUTINES_SYNC_H
@@ -227,9 +227,10 @@ typedef struct {
     }
 
 /*
- * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block; if it ends the routine (routine_exit, routine_panic), it counts as having returned. The wait is not
- * cut short by anything. After the first time it costs one load. Returns 0;
- * -EDEADLK: called from within its own fn; -EINVAL.
+ * Calls fn() if nobody has with this object; else waits until that call has returned. fn may block; if it
+ * ends the routine (routine_exit, routine_panic), it counts as having returned. The wait is not cut short by
+ * anything. After the first time it costs one load. Returns 0; -EDEADLK: called from within its own fn;
+ * -EINVAL.
  */
 ROUTINES_API int routine_once(routine_once_t *once, void (*fn)(void));
 

@@ -91,8 +91,8 @@ ROUTINES_API ROUTINES_NODISCARD routine_timer_t *routine_timer_new_chan(int64_t 
                                                                         struct chan *ch);
 
 /*
- * Stops it. True: it was pending, and that has been called off: fn will not be started any more, nothing will be
- * sent. False: it was not pending (it has fired, or was stopped before). fn may still be running then, it
+ * Stops it. True: it was pending, and that has been called off: fn will not be started any more, nothing will
+ * be sent. False: it was not pending (it has fired, or was stopped before). fn may still be running then, it
  * is not waited for. In either case nothing more happens until a reset.
  */
 ROUTINES_API bool routine_timer_stop(routine_timer_t *timer);

@@ -2,9 +2,9 @@
  *
  * Floor 6. Signals to channels.
  *
- * The handler, which may interrupt anything, only notes the number and wakes a thread; that thread, which exists
- * from the first notification on and sleeps on a futex, does the sending, under the lock that also guards the
- * list: so when a notification has been ended, nothing more is sent for it.
+ * The handler, which may interrupt anything, only notes the number and wakes a thread; that thread, which
+ * exists from the first notification on and sleeps on a futex, does the sending, under the lock that also
+ * guards the list: so when a notification has been ended, nothing more is sent for it.
  */
 #define _GNU_SOURCE
 #include "../../include/routines/signal.h"

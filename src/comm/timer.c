@@ -3,11 +3,11 @@
  * Floor 6. Timers for users: an alarm (sched/timers.h) whose end is the start of a routine.
  *
  * A pending timer owns a control block that is ready to be started, with a wait (wait.h) that the clock wins
- * when the time has come; then the scheduler makes it runnable like a sleeper. It calls the function, or sends.
- * By steps:
+ * when the time has come; then the scheduler makes it runnable like a sleeper. It calls the function, or
+ * sends. By steps:
  *
- *  T1 `lock` guards a timer. It is pending while `block` is not null. Who calls it off takes the block away: if
- *     it wins the wait, by compare-and-swap on the very wait that was begun, it takes the alarm out, and the
+ *  T1 `lock` guards a timer. It is pending while `block` is not null. Who calls it off takes the block away:
+ * if it wins the wait, by compare-and-swap on the very wait that was begun, it takes the alarm out, and the
  *     block is free again; else the routine is on its way, and finds that the block it runs in is not the
  *     timer's any more.
  *  T2 The routine that finds its own block there fires. A send is made under lock: who has called a timer off
@@ -226,8 +226,9 @@ routine_timer_t *routine_timer_new(int64_t ns, int64_t period, void (*fn)(void *
 
 routine_timer_t *routine_timer_new_chan(int64_t ns, int64_t period, chan_t *ch)
 {
-    return ch && ch->size == sizeof(int64_t) && ch->kind != RT_CHAN_SUBSCRIPTION ? make(ns, period, NULL, NULL, ch)
-                                                                               : NULL;
+    return ch && ch->size == sizeof(int64_t) && ch->kind != RT_CHAN_SUBSCRIPTION
+               ? make(ns, period, NULL, NULL, ch)
+               : NULL;
 }
 
 bool routine_timer_stop(routine_timer_t *t)

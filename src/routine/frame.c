@@ -2,8 +2,8 @@
  *
  * Floor 5. Frames: the declarations that are valid to the end of their braces. See sched/frame.h.
  *
- * `cleanup` attributes end them when the braces are left; exit and panic, which leave no braces, end them by the
- * list. A frame that is ended has been begun: one that a goto has jumped past stands in no list, and is
+ * `cleanup` attributes end them when the braces are left; exit and panic, which leave no braces, end them by
+ * the list. A frame that is ended has been begun: one that a goto has jumped past stands in no list, and is
  * nothing. If it is not the innermost, or a new one begins above an old one, those between were left by a
  * longjmp, or by the return of a function that was not compiled to clean up.
  */
@@ -11,12 +11,14 @@
 #include "../os/clock.h"
 #include "routine.h"
 
-_Static_assert(sizeof(rt_frame) <= sizeof(routines_frame_t) && _Alignof(rt_frame) <= _Alignof(routines_frame_t),
+_Static_assert(sizeof(rt_frame) <= sizeof(routines_frame_t) &&
+                   _Alignof(rt_frame) <= _Alignof(routines_frame_t),
                "a frame fits into the public record");
 
 static RT_COLD RT_NORETURN void left_behind(void)
 {
-    rt_panic("the braces of a routine_with_timeout, _with_deadline, _shield, _defer or _scope were left by longjmp(), "
+    rt_panic("the braces of a routine_with_timeout, _with_deadline, _shield, _defer or _scope were left by "
+             "longjmp(), "
              "so they could not be ended: leave them by return, break or goto, or end the routine by "
              "routine_exit()");
 }

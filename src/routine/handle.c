@@ -21,7 +21,7 @@ static bool is_current(routine_t h)
     return r && RT_WORD_ID(word) == h.id && !(word & RT_RELEASED);
 }
 
-int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t *before)
+int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t flags, uint64_t *before)
 {
     uint64_t word = word_of(r);
     do {
@@ -30,7 +30,7 @@ int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t *before)
         /* R3: by compare-and-swap on this incarnation. release: what the caller did before is seen by whoever
          * finds the bit; a set bit is never cleared, R4 */
     } while (!(word & RT_CANCEL) &&
-             !atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_CANCEL, memory_order_acq_rel,
+             !atomic_compare_exchange_weak_explicit(&r->word, &word, word | flags, memory_order_acq_rel,
                                                     memory_order_acquire));
     *before = word;
     return 0;
@@ -40,7 +40,7 @@ int routine_cancel(routine_t h)
 {
     rt_block *r = h.block;
     uint64_t before;
-    const int rc = r ? rt_cancel_mark(r, h.id, &before) : -ESRCH;
+    const int rc = r ? rt_cancel_mark(r, h.id, RT_CANCEL, &before) : -ESRCH;
     /* whoever is to start it reads the bit; and the first to cancel it wakes it */
     if (rc != 0 || !(before & RT_STARTED) || before & RT_CANCEL)
         return rc;

@@ -197,7 +197,8 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
 
 /* The short way's claim: wins the start of a child that nothing has happened to yet but `flags`, and with
  * CLAIMED the handle. Its entry is taken out if that is easy: *entry_gone. False: lost, nothing changed. */
-RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flags, bool newest, bool *entry_gone)
+RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flags, bool newest,
+                           bool *entry_gone)
 {
     rt_deque_taking taking = {0};
     uint64_t word = RT_WORD(id, RT_ENTRY | flags);
@@ -251,8 +252,8 @@ int rt_join_told(rt_block *r, uint64_t id)
             if (RT_WORD_ID(word) != id || word & RT_STARTED)
                 return RT_BEGUN;
         /* as in claim_handle */
-        while (!atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_STARTED, memory_order_acq_rel,
-                                                      memory_order_acquire));
+        while (!atomic_compare_exchange_weak_explicit(&r->word, &word, word | RT_STARTED,
+                                                      memory_order_acq_rel, memory_order_acquire));
         w->dead++; /* its entry stays behind */
         if (word & RT_CANCEL) {
             rt_run_fail(r, -ECANCELED);

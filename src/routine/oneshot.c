@@ -110,10 +110,12 @@ int rt_oneshot_wait(rt_oneshot *o, int64_t limit)
 
 rt_block *rt_oneshot_fill(rt_oneshot *o)
 {
-    uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed), wanted; /* the next one decides */
+    uintptr_t state = atomic_load_explicit(&o->state, memory_order_relaxed),
+              wanted; /* the next one decides */
     do
         wanted = RT_UNLIKELY(state & RT_ONESHOT_SHARED) ? state | RT_ONESHOT_SENDING : RT_ONESHOT_FULL;
-    /* release: the result goes with it; acquire: what the waiter or the one who detached it did comes first */
+    /* release: the result goes with it; acquire: what the waiter or the one who detached it did comes first
+     */
     while (!atomic_compare_exchange_weak_explicit(&o->state, &state, wanted, memory_order_acq_rel,
                                                   memory_order_relaxed));
     if (RT_UNLIKELY(wanted != RT_ONESHOT_FULL)) {
@@ -149,15 +151,16 @@ int routine_oneshot_send(routine_oneshot_t *o, void *value)
     } while (!atomic_compare_exchange_weak_explicit(&i->state, &state, state | RT_ONESHOT_SENDING,
                                                     memory_order_acquire, memory_order_relaxed));
     i->value = value;
-    /* A receiver may have come meanwhile, but none can leave now. If its wait is won it has the value from now
-     * on: TAKEN, so that no other receiver can come between. release: the value goes with it; acquire: the
-     * waiter is saved. From then on the oneshot is the receiver's */
+    /* A receiver may have come meanwhile, but none can leave now. If its wait is won it has the value from
+     * now on: TAKEN, so that no other receiver can come between. release: the value goes with it; acquire:
+     * the waiter is saved. From then on the oneshot is the receiver's */
     rt_block *wake = NULL;
     state = atomic_load_explicit(&i->state, memory_order_acquire);
     do
         if (!wake && is_waiter(state) && (!(state & RT_ONESHOT_SHARED) || rt_wait_win(waiter_of(state))))
             wake = waiter_of(state);
-    while (!atomic_compare_exchange_weak_explicit(&i->state, &state, wake ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
+    while (!atomic_compare_exchange_weak_explicit(&i->state, &state,
+                                                  wake ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
                                                   memory_order_acq_rel, memory_order_acquire));
     if (wake)
         rt_ready_block(wake);

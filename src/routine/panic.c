@@ -49,8 +49,8 @@ static void report(const routine_panic_t *panic, const rt_message *m)
 {
     if (panic->id)
         rt_warn("panic: %s\n    in routine %llu%s%s%s, started at %s, which nobody joins", panic->message,
-                (unsigned long long)panic->id, *panic->name ? " \"" : "", panic->name, *panic->name ? "\"" : "",
-                panic->where);
+                (unsigned long long)panic->id, *panic->name ? " \"" : "", panic->name,
+                *panic->name ? "\"" : "", panic->where);
     else
         rt_warn("panic: %s\n    in a plain thread", panic->message);
     if (m && m->count > 0)
@@ -77,10 +77,11 @@ void rt_panic_unheard(uint64_t id, const char *name, const char *where, rt_messa
 
 void rt_panic_unjoined(const rt_block *r, rt_message *message)
 {
-    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
+    const rt_extra *extra =
+        atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
     /* relaxed: the id does not change now */
-    rt_panic_unheard(RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)), extra ? extra->name : "",
-                     r->where, message);
+    rt_panic_unheard(RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)),
+                     extra ? extra->name : "", r->where, message);
 }
 
 void rt_panic_hear(rt_message *message)
@@ -132,7 +133,8 @@ void routine_panic(const char *format, ...)
     const rt_thread *t = rt_thread_here();
     rt_block *r = t->current;
     if (t->worker && !r->mark)
-        rt_panic("routine_panic() was called by the destructor of a routine-local value, when the routine had ended: %s",
+        rt_panic("routine_panic() was called by the destructor of a routine-local value, when the routine "
+                 "had ended: %s",
                  text_of(message));
     say(r, message);
     rt_frame_unwind(r);
@@ -142,7 +144,8 @@ void routine_panic(const char *format, ...)
         unheard(&panic, message);
     }
     /* relaxed: if it is given up meanwhile, finish finds out */
-    if (atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED && !(r->attr.flags & RT_FLAG_TOLD)) {
+    if (atomic_load_explicit(&r->word, memory_order_relaxed) & RT_DETACHED &&
+        !(r->attr.flags & RT_FLAG_TOLD)) {
         rt_panic_unjoined(r, message); /* here, where the stack shows what was wrong */
         message = NULL;
         rt_context_return(r->mark, NULL);

@@ -19,8 +19,8 @@ RT_COLD void rt_run_drop_copy(rt_block *r);
  * flags: destructors of its locals; then its closure's copy goes, or whoever has started it is told. */
 RT_COLD void rt_run_cleanup(rt_block *r, void *value);
 
-/* join.c: runs the routine here, in place, if nobody else has begun it: one that is detached, and TOLD, and for
- * whose end the caller waits. */
+/* join.c: runs the routine here, in place, if nobody else has begun it: one that is detached, and TOLD, and
+ * for whose end the caller waits. */
 enum { RT_RAN, RT_BEGUN, RT_NOT_HERE };
 int rt_join_told(rt_block *r, uint64_t id);
 
@@ -54,9 +54,9 @@ typedef struct rt_heritage rt_heritage;
 int rt_local_bequeath(const rt_block *r, rt_heritage **heritage);
 int rt_local_inherit(rt_block *r, rt_heritage *heritage);
 
-/* handle.c: sets CANCEL. 0 and the word before, or -ESRCH. It is then to be woken: a heavy barrier, and
- * rt_wait_cancel. */
-int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t *before);
+/* handle.c: sets CANCEL, which is among the flags, and these with it, unless it is set already. 0 and the
+ * word before, or -ESRCH. Who has set it is then to wake it: a heavy barrier, and rt_wait_cancel. */
+int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t flags, uint64_t *before);
 
 /* frame.c: ends all frames of the calling routine, from the innermost outwards. */
 void rt_frame_unwind(rt_block *r);

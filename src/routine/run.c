@@ -37,7 +37,8 @@ static void drop_argument(rt_block *r, void *value)
 void rt_run_cleanup(rt_block *r, void *value)
 {
     if (RT_UNLIKELY(r->attr.flags & RT_FLAG_FRAMES))
-        rt_panic("a routine (started at %s) has returned, and braces with a routine_with_timeout, _with_deadline, _shield, "
+        rt_panic("a routine (started at %s) has returned, and braces with a routine_with_timeout, "
+                 "_with_deadline, _shield, "
                  "_defer or _scope are still open: they were left by longjmp(), or not compiled to clean up",
                  r->where);
     const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */

@@ -84,6 +84,7 @@ static void fork_child(void)
         stand_in->attr = (rt_attr){.flags = RT_FLAG_THREAD};
         stand_in->where = t->current ? t->current->where : "?";
         stand_in->parent = NULL;
+        atomic_store_explicit(&stand_in->runtime, NULL, memory_order_relaxed); /* as in rt_thread_here */
         atomic_store_explicit(&stand_in->word, RT_WORD(rt_block_id(), RT_STARTED),
                               memory_order_relaxed); /* as above */
         if (t->current) { /* its frames stand on this stack, and are still to be ended */
@@ -317,20 +318,23 @@ size_t routine_runtime_workers(const routine_runtime_t *runtime)
 
 /* ---- ending one ---- */
 
-/* All of a runtime's routines are cancelled in two rounds, so that one heavy barrier does for all (wait.h, K2). */
+/* All of a runtime's routines are cancelled in two rounds, so that one heavy barrier does for all (wait.h,
+ * K2). */
 
 static void mark_if_of(rt_block *r, void *runtime)
 {
-    const uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* pairs with go's publication */
+    const uint64_t word =
+        atomic_load_explicit(&r->word, memory_order_acquire); /* pairs with go's publication */
     uint64_t before;
     if (RT_WORD_ID(word) != 0 && rt_block_runtime(r) == runtime)
-        (void)rt_cancel_mark(r, RT_WORD_ID(word), &before);
+        (void)rt_cancel_mark(r, RT_WORD_ID(word), RT_CANCEL | RT_SHUT_DOWN, &before);
 }
 
 static void wake_if_of(rt_block *r, void *runtime)
 {
     const uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire); /* as above */
-    if (word & RT_CANCEL && rt_block_runtime(r) == runtime && rt_wait_cancel(r, RT_WORD_ID(word)))
+    /* only those marked above: for another's cancellation this barrier may have come too early */
+    if (word & RT_SHUT_DOWN && rt_block_runtime(r) == runtime && rt_wait_cancel(r, RT_WORD_ID(word)))
         rt_ready_block(r);
 }
 
@@ -434,7 +438,7 @@ int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeou
     if (!mine || rt_thread_create(&thread, "shutdown", -1, run_errand, &e) != 0)
         return shut_down(runtime, how, deadline);
     rt_oneshot_wait((rt_oneshot *)(void *)&e.done, INT64_MAX); /* it has a limit of its own */
-    pthread_join(thread, NULL); /* it has nothing left to do */
+    pthread_join(thread, NULL);                                /* it has nothing left to do */
     return e.rc;
 }
 

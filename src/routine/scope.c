@@ -3,22 +3,21 @@
  * Floor 5. Scopes, and cancelling downward.
  *
  * A scope stands on its owner's stack, a child's record beside the copy of its argument; the child is a
- * detached routine that tells its scope when all of its user's code is over (rt_told), and the record goes then.
- * By steps (R10):
+ * detached routine that tells its scope when all of its user's code is over (rt_told), and the record goes
+ * then. By steps (R10):
  *
- *  F1 A scope's `lock` guards its fields, and the links of its children's records. A child is linked and started
- *     under it, so whoever holds the lock sees each child that is alive, with its block and id.
- *  F2 A routine's word has a lock too, taken by compare-and-swap on its id: LOCKED. It guards SCOPED and the
- *     list of the routine's open scopes. As long as SCOPED is set the routine cannot end, since it has to
- *     take its scopes out of that list first.
- *  F3 Locks are taken downwards only: a scope's, then a child's word, then that of each of its scopes. Who goes
- *     up (a child that ends) holds none. So a walk holds what is on its path, nothing on that path can go away,
- *     and it finds its way back by `above`: no stack, no memory.
- *  F4 A cancellation goes down twice: first every scope is marked `canceled`, and every child's word CANCEL;
- *     then, after one heavy barrier for all, those that wait are woken (wait.h, K2). A child that is started in
- *     between finds its scope canceled; a scope that is opened in between, its owner.
- *  F5 Shielded scopes, those that were declared under a shield, are left out.
- *  F6 The last child to end wakes the owner, if that waits, and lets the lock go: its last touch.
+ *  F1 A scope's `lock` guards its fields, and the links of its children's records. A child is linked and
+ * started under it, so whoever holds the lock sees each child that is alive, with its block and id. F2 A
+ * routine's word has a lock too, taken by compare-and-swap on its id: LOCKED. It guards SCOPED and the list
+ * of the routine's open scopes. As long as SCOPED is set the routine cannot end, since it has to take its
+ * scopes out of that list first. F3 Locks are taken downwards only: a scope's, then a child's word, then that
+ * of each of its scopes. Who goes up (a child that ends) holds none. So a walk holds what is on its path,
+ * nothing on that path can go away, and it finds its way back by `above`: no stack, no memory. F4 A
+ * cancellation goes down twice: first every scope is marked `canceled`, and every child's word CANCEL; then,
+ * after one heavy barrier for all, those that wait are woken (wait.h, K2). A child that is started in between
+ * finds its scope canceled; a scope that is opened in between, its owner. F5 Shielded scopes, those that were
+ * declared under a shield, are left out. F6 The last child to end wakes the owner, if that waits, and lets
+ * the lock go: its last touch.
  */
 #include "../../include/routines/scope.h"
 
@@ -53,7 +52,7 @@ typedef struct rt_scope {
     /* under lock */
     rt_lock_t lock;
     bool canceled;
-    bool cut; /* a child has come to -ECANCELED by that */
+    bool cut;  /* a child has come to -ECANCELED by that */
     int error; /* of the first child that failed */
     size_t count;
     child *fresh, *begun; /* rings of all children; who waits has found the latter begun */
@@ -61,9 +60,9 @@ typedef struct rt_scope {
     rt_message *panic;    /* its text; null: there was no memory */
     const char *panic_where;
     uint64_t panic_id;
-    rt_queue joiner;      /* the owner, if it waits */
-    rt_queue slots;       /* those who wait until one more child may be there */
-    child *above;         /* on a walk: the child whose scope this is (F3) */
+    rt_queue joiner; /* the owner, if it waits */
+    rt_queue slots;  /* those who wait until one more child may be there */
+    child *above;    /* on a walk: the child whose scope this is (F3) */
     /* under the owner's word's lock */
     struct rt_scope *next;
 } scope;
@@ -121,7 +120,8 @@ static void unlink_from(child **ring, child *c)
 static bool word_lock(rt_block *r, uint64_t id)
 {
     for (int i = 0;; i++) {
-        uint64_t word = atomic_load_explicit(&r->word, memory_order_relaxed); /* the compare-and-swap decides */
+        uint64_t word =
+            atomic_load_explicit(&r->word, memory_order_relaxed); /* the compare-and-swap decides */
         if (RT_WORD_ID(word) != id)
             return false;
         /* acquire: pairs with word_unlock */
@@ -181,7 +181,7 @@ static void visit_child(const child *c, pass what)
 {
     uint64_t before;
     if (what == MARK)
-        (void)rt_cancel_mark(c->told.block, c->told.id, &before);
+        (void)rt_cancel_mark(c->told.block, c->told.id, RT_CANCEL, &before);
     else if (rt_wait_cancel(c->told.block, c->told.id))
         rt_ready_block(c->told.block);
 }
@@ -425,8 +425,8 @@ static int await_slot(scope *s)
     return s->canceled ? -ECANCELED : 0;
 }
 
-static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *fn, void *arg, const void *copy,
-                 size_t size)
+static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *fn, void *arg,
+                 const void *copy, size_t size)
 {
     if (!scope_ || !fn)
         return -EINVAL;
@@ -498,8 +498,8 @@ static child *unbegun(scope *s)
     return NULL;
 }
 
-/* Under s->lock, which is left meanwhile: until there are no children. Runs them here where it can; not under a
- * limit, which has to end the wait, unless deaf. */
+/* Under s->lock, which is left meanwhile: until there are no children. Runs them here where it can; not under
+ * a limit, which has to end the wait, unless deaf. */
 static int await_children(scope *s, bool deaf)
 {
     rt_block *me = rt_me();

@@ -4,8 +4,8 @@
  *
  * A block is 128 bytes of type-stable memory: it is never unmapped, and its first two
  * words always are a word as below and the state of its wait, so a handle {block, id} can be checked for
- * ever (R3, R13), and one who comes too late to end a wait does no harm. What is behind them is used for other
- * things too: closures, names, channels.
+ * ever (R3, R13), and one who comes too late to end a wait does no harm. What is behind them is used for
+ * other things too: closures, names, channels.
  *
  * The word is id << RT_WORD_BITS | flags. The id is unique in the process and changes with every
  * incarnation; 0 is no incarnation at all. Whoever is not the executing routine
@@ -21,6 +21,7 @@
  *   EXPIRED   the limit of time in force for it has passed (frame.c). Its own: set and cleared by the routine
  *   LOCKED    a lock, for SCOPED and the list of its scopes (family.h)
  *   SCOPED    it has scopes open; under LOCKED. So it cannot end meanwhile
+ *   SHUT_DOWN CANCEL was set by a shutdown of its runtime, which sees to it that it wakes
  *   SETTLED   the one wait in which its cancellation met a waker has been settled (wait.h, K5)
  *
  * A block is recycled when execution is over, the handle is used up and the entry
@@ -48,7 +49,8 @@ enum {
     RT_LOCKED = 128,
     RT_SCOPED = 256,
     RT_SETTLED = 512,
-    RT_WORD_BITS = 10
+    RT_SHUT_DOWN = 1024,
+    RT_WORD_BITS = 11
 };
 
 #define RT_WORD(id, flags) ((uint64_t)(id) << RT_WORD_BITS | (uint64_t)(flags))
@@ -116,7 +118,8 @@ typedef struct rt_more {
     rt_message *said;  /* of a panic on its way out */
 } rt_more;
 
-/* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING and SHARED. */
+/* A oneshot's state: one of these, or the address of the block that waits, possibly with SENDING and SHARED.
+ */
 enum {
     RT_ONESHOT_EMPTY = 0,
     RT_ONESHOT_SENDING = 1, /* a bit, with EMPTY or a waiter: a value is about to come */
@@ -147,10 +150,10 @@ struct rt_block {
     rt_attr attr;
     /* -- the second line: the executing routine's -- */
     _Atomic(rt_runtime *) runtime; /* relaxed: read before the word is won, used after */
-    void *sp;         /* while parked: what rt_context_switch saved */
-    rt_stack *stack;  /* what it stands on; null: not begun, or run in place and never parked */
-    rt_block *link;   /* in the one list that it is in: free, ready, shared */
-    void *mark;       /* where routine_exit leaves to */
+    void *sp;                      /* while parked: what rt_context_switch saved */
+    rt_stack *stack;               /* what it stands on; null: not begun, or run in place and never parked */
+    rt_block *link;                /* in the one list that it is in: free, ready, shared */
+    void *mark;                    /* where routine_exit leaves to */
     rt_block *parent; /* run in place: the joiner, whose stack it shares (R9). In the pool: the next batch */
     _Atomic(rt_extra *) extra; /* written by its owner, released; null: none */
     _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. Parking and making ready, of routines and plain threads: see scheduler.h, and wait.h for how a wait
- * ends.
+ * Floor 3. Parking and making ready, of routines and plain threads: see scheduler.h, and wait.h for how a
+ * wait ends.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,6 +52,8 @@ rt_thread *rt_thread_here(void)
         rt_panic("no memory to let this thread wait (%zu bytes)", sizeof *t + sizeof *r);
     r->attr = (rt_attr){.flags = RT_FLAG_THREAD};
     r->parent = NULL;
+    /* of none, whatever it was before: a shutdown is not to cancel it. relaxed: published with the word */
+    atomic_store_explicit(&r->runtime, NULL, memory_order_relaxed);
     atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED), memory_order_release);
     t->current = r;
     t->seat = &rt_no_seat;
@@ -115,8 +117,8 @@ RT_INLINE bool park_short(rt_thread *t, uintptr_t leave, rt_bias *bias)
     r->link = (rt_block *)(void *)bias; /* for RT_LEAVE_LOCK */
     t->current = next;
     t->stack = next->stack;
-    rt_switch_arrived(rt_switch_stacks(from, &r->sp, next->stack, next->sp,
-                                       rt_switch_word((uintptr_t)r + leave), false));
+    rt_switch_arrived(
+        rt_switch_stacks(from, &r->sp, next->stack, next->sp, rt_switch_word((uintptr_t)r + leave), false));
     return true;
 }
 
@@ -184,7 +186,11 @@ static bool publish(rt_block *r, void *arg)
         rt_idle_alarm(&w->runtime->idle, when);
     }
     /* if fn says no, nobody else has seen it, and the clock has at most left a note: it goes on */
-    return s.fn(r, s.arg) && !rt_wait_expose(r, s.wait, s.deaf);
+    if (!s.fn(r, s.arg)) {
+        rt_wait_begin(r, RT_WAIT_NONE);
+        return false;
+    }
+    return !rt_wait_expose(r, s.wait, s.deaf);
 }
 
 /* How the shared wait that is over has ended. */
@@ -241,6 +247,7 @@ int rt_wait_inside_limited(rt_bias *bias, rt_seat *how, rt_waiter *w)
     rt_block *me = w->who;
     if (rt_frame_limit(me) <= rt_clock_now()) {
         /* w stays in the queue, where it is no use to anybody, until the caller takes it out */
+        rt_wait_begin(me, RT_WAIT_NONE);
         rt_bias_leave(bias, how);
         rt_frame_expire(me);
         return -ETIMEDOUT;

@@ -226,7 +226,8 @@ bool rt_yield(void)
     rt_stack *stack = rt_switch_standing(t, r);
     t->current = next;
     t->stack = next->stack;
-    rt_switch_arrived(rt_switch_stacks(stack, &r->sp, next->stack, next->sp, rt_switch_word(RT_LEAVE_LIST), false));
+    rt_switch_arrived(
+        rt_switch_stacks(stack, &r->sp, next->stack, next->sp, rt_switch_word(RT_LEAVE_LIST), false));
     return true;
 }
 

@@ -28,15 +28,15 @@ typedef bool rt_commit_fn(rt_block *r, void *arg);
  */
 void rt_park(rt_commit_fn *fn, void *arg);
 
-/* Parks, and leaves the section on the other side (bias.h), where its wait, without a limit of time, is opened
- * (wait.h): the caller has entered a queue of its object; shared: several. */
+/* Parks, and leaves the section on the other side (bias.h), where its wait, without a limit of time, is
+ * opened (wait.h): the caller has entered a queue of its object; shared: several. */
 void rt_park_inside(rt_bias *bias, rt_seat *how, bool shared);
 
 /*
- * A shared wait (wait.h): parks until it is won by a waker, the deadline or the limit in force has come, or, unless
- * deaf or shielded, the routine is cancelled. fn returns false if there is nothing to wait for, and nothing has
- * been published. Returns 0: a waker has won it, or fn has returned false; RT_TIME_HAS_COME: `deadline` has;
- * -ETIMEDOUT: the limit; -ECANCELED.
+ * A shared wait (wait.h): parks until it is won by a waker, the deadline or the limit in force has come, or,
+ * unless deaf or shielded, the routine is cancelled. fn returns false if there is nothing to wait for, and
+ * nothing has been published. Returns 0: a waker has won it, or fn has returned false; RT_TIME_HAS_COME:
+ * `deadline` has; -ETIMEDOUT: the limit; -ECANCELED.
  */
 #define RT_TIME_HAS_COME 1
 int rt_wait(rt_commit_fn *fn, void *arg, int64_t deadline, bool deaf);
@@ -45,8 +45,8 @@ int rt_wait_inside_limited(rt_bias *bias, rt_seat *how, rt_waiter *w);
 
 /*
  * Waits inside a section in whose object's one queue w has been entered, with result PENDING; leaves it
- * meanwhile. Returns 0: a waker has set the result; -ECANCELED, -ETIMEDOUT: it has given up, and is to take w out of
- * the queue, if it is still there (rt_give_up).
+ * meanwhile. Returns 0: a waker has set the result; -ECANCELED, -ETIMEDOUT: it has given up, and is to take w
+ * out of the queue, if it is still there (rt_give_up).
  */
 RT_INLINE int rt_wait_inside(rt_bias *bias, rt_seat *how, rt_waiter *w)
 {
@@ -59,8 +59,8 @@ RT_INLINE int rt_wait_inside(rt_bias *bias, rt_seat *how, rt_waiter *w)
 /* After that: takes it out. The object is only touched if w is still in its queue, which keeps it there. */
 RT_COLD void rt_give_up(rt_bias *bias, rt_queue *queue, rt_waiter *w);
 
-/* The same under an ordinary lock. deaf: nothing but a waker ends it. w has to be taken out by the caller, when
- * it has the lock again. */
+/* The same under an ordinary lock. deaf: nothing but a waker ends it. w has to be taken out by the caller,
+ * when it has the lock again. */
 int rt_wait_locked(rt_lock_t *lock, rt_waiter *w, bool deaf);
 
 /* Parks until that time; INT64_MAX: for ever. 0, -ECANCELED, -ETIMEDOUT. */

@@ -11,8 +11,8 @@
 #include "scheduler.h"
 
 /* What a switch passes to the other side, to be done there: nothing; a commit; or, told by the lowest bits of
- * a word, to leave what the switch was made inside of: the worker's ready list, its seat, or a lock. For the last
- * two the word is the address of the routine that waits, with its wait yet to be opened. */
+ * a word, to leave what the switch was made inside of: the worker's ready list, its seat, or a lock. For the
+ * last two the word is the address of the routine that waits, with its wait yet to be opened. */
 typedef struct {
     rt_commit_fn *fn;
     void *arg;

@@ -16,9 +16,19 @@ bool rt_wait_settle(rt_block *r, uint64_t id)
     return true;
 }
 
+/* K5, for the cancellation. The wait is over then, also for those who look at it by a later id of the block;
+ * unless a waker has stored its WOKEN, which is as good. */
+static bool settle_canceled(rt_block *r, uint64_t id, uint64_t wait)
+{
+    if (!rt_wait_settle(r, id))
+        return false;
+    (void)rt_wait_change(r, &wait, RT_WAIT_CANCELED);
+    return true;
+}
+
 bool rt_wait_open_canceled(rt_block *r, uint64_t wait)
 {
-    return RT_WAIT_STATE(wait) == RT_WAIT_ALONE ? rt_wait_settle(r, rt_wait_id(r))
+    return RT_WAIT_STATE(wait) == RT_WAIT_ALONE ? settle_canceled(r, rt_wait_id(r), wait)
                                                 : rt_wait_change(r, &wait, RT_WAIT_CANCELED);
 }
 
@@ -46,7 +56,8 @@ bool rt_wait_expose(rt_block *r, uint64_t wait, bool deaf)
 {
     const uint64_t opened = wait;
     if (rt_wait_change(r, &wait, deaf ? RT_WAIT_SEALED : RT_WAIT_EXPOSED)) {
-        if (deaf || !rt_is_canceled(r)) /* K2 */
+        rt_membarrier_light(); /* K2 */
+        if (deaf || !rt_is_canceled(r))
             return false;
         wait = opened - RT_WAIT_SHARED + RT_WAIT_EXPOSED;
         return rt_wait_change(r, &wait, RT_WAIT_CANCELED); /* K4 */
@@ -62,6 +73,6 @@ bool rt_wait_cancel(rt_block *r, uint64_t id)
     if (RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_acquire)) != id)
         return false;
     if (RT_WAIT_STATE(wait) == RT_WAIT_ALONE)
-        return rt_wait_settle(r, id);
+        return settle_canceled(r, id, wait);
     return RT_WAIT_STATE(wait) == RT_WAIT_EXPOSED && rt_wait_change(r, &wait, RT_WAIT_CANCELED);
 }

@@ -27,15 +27,15 @@
  *     EARLY, and ends it for the clock.
  *  K4 Who opens a wait and then reads CANCEL ends it itself, as the cancellation would.
  *  K5 A waker wins an ALONE wait by a plain store of WOKEN, and if it reads no CANCEL (K2) that is all. If
- *     it does, and so would the cancellation (or K4) that has read ALONE, they settle it: who sets SETTLED in the
- *     word first, by compare-and-swap on the id. One bit is enough for a routine's whole life: once it is set,
- *     so is CANCEL, and seen by the routine before it begins its next wait, which then is not opened to
+ *     it does, and so would the cancellation (or K4) that has read ALONE, they settle it: who sets SETTLED in
+ * the word first, by compare-and-swap on the id. One bit is enough for a routine's whole life: once it is
+ * set, so is CANCEL, and seen by the routine before it begins its next wait, which then is not opened to
  *     cancellations, or not begun. And a wait whose waker has read no CANCEL is not met by a cancellation,
- *     since that reads WOKEN (K2). A cancellation that reads that, or finds another id in the word after it has
- *     read `wait`, leaves it alone. `wait` itself keeps what the waker stored.
- *  K6 So the one who waited learns how an ALONE wait ended from its record, whose result every waker sets;
- *     and of a shared one from `wait`.
- *  K7 A deaf wait (under a shield, of a join, inside once) is never opened to cancellations: DEAF instead of
+ *     since that reads WOKEN (K2). A cancellation that reads that, or finds another id in the word after it
+ * has read `wait`, leaves it alone. A cancellation that wins makes `wait` CANCELED, by compare-and-swap, so
+ * that it is over for the next id too; a waker's WOKEN may take its place. K6 So the one who waited learns
+ * how an ALONE wait ended from its record, whose result every waker sets; and of a shared one from `wait`. K7
+ * A deaf wait (under a shield, of a join, inside once) is never opened to cancellations: DEAF instead of
  *     ALONE, SEALED instead of EXPOSED.
  */
 #ifndef RT_SCHED_WAIT_H
@@ -162,14 +162,15 @@ RT_COLD bool rt_wait_settle(rt_block *r, uint64_t id);
 /* Who waits: by those who know that it does. */
 RT_INLINE uint64_t rt_wait_id(const rt_block *r)
 {
-    return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)); /* does not change while it waits */
+    return RT_WORD_ID(
+        atomic_load_explicit(&r->word, memory_order_relaxed)); /* does not change while it waits */
 }
 
 /* `wait` as it was seen, to another state. False: it is not that any more, and *wait what it is. */
 RT_INLINE bool rt_wait_change(rt_block *r, uint64_t *wait, uint64_t state)
 {
-    /* seq_cst: K2, where no heavy barrier helps; what the winner does comes after the opening, and its owner's
-     * doings after that */
+    /* seq_cst: K2, where no heavy barrier helps; what the winner does comes after the opening, and its
+     * owner's doings after that */
     return atomic_compare_exchange_strong_explicit(&r->wait, wait, *wait - RT_WAIT_STATE(*wait) + state,
                                                    memory_order_seq_cst, memory_order_relaxed);
 }
@@ -188,7 +189,8 @@ RT_INLINE bool rt_wait_win_shared(rt_block *r, uint64_t wait)
 /* The clock, holding the lock of the timers in which r's alarm is: true if it is to make r ready. */
 bool rt_wait_win_clock(rt_block *r);
 
-/* A waker, holding the lock of a queue in which r's record is: true if it has won the wait, and is to wake r. */
+/* A waker, holding the lock of a queue in which r's record is: true if it has won the wait, and is to wake r.
+ */
 RT_INLINE bool rt_wait_win(rt_block *r)
 {
     const uint64_t wait = atomic_load_explicit(&r->wait, memory_order_relaxed); /* see each case */
@@ -197,8 +199,7 @@ RT_INLINE bool rt_wait_win(rt_block *r)
         /* K5. relaxed: of all others only a cancellation looks, and takes nothing from it */
         atomic_store_explicit(&r->wait, wait - state + RT_WAIT_WOKEN, memory_order_relaxed);
         rt_membarrier_light(); /* K2 */
-        return RT_LIKELY(!rt_is_canceled(r)) || state == RT_WAIT_DEAF ||
-               rt_wait_settle(r, rt_wait_id(r));
+        return RT_LIKELY(!rt_is_canceled(r)) || state == RT_WAIT_DEAF || rt_wait_settle(r, rt_wait_id(r));
     }
     return rt_wait_win_shared(r, wait);
 }
@@ -206,9 +207,9 @@ RT_INLINE bool rt_wait_win(rt_block *r)
 /* K4, of a wait without a limit. */
 RT_COLD bool rt_wait_open_canceled(rt_block *r, uint64_t wait);
 
-/* On the other side of its switch, under the locks of all objects in whose queues r has a record (K3): opens its
- * wait, which has no limit; shared: there are several. True: it has been cancelled, and the caller is to make
- * it ready when it has left the locks (K4). */
+/* On the other side of its switch, under the locks of all objects in whose queues r has a record (K3): opens
+ * its wait, which has no limit; shared: there are several. True: it has been cancelled, and the caller is to
+ * make it ready when it has left the locks (K4). */
 RT_INLINE bool rt_wait_open(rt_block *r, bool shared)
 {
     if (RT_UNLIKELY(r->attr.flags & RT_FLAG_SHIELD)) { /* read before anybody can wake it */
@@ -220,12 +221,12 @@ RT_INLINE bool rt_wait_open(rt_block *r, bool shared)
     return RT_UNLIKELY(rt_is_canceled(r)) && rt_wait_open_canceled(r, wait);
 }
 
-/* The last act of the other side of a switch (K3): the shared wait of r, as it was opened, is published. True: it
- * is over by the clock or a cancellation (K4), and the caller is to make it ready. */
+/* The last act of the other side of a switch (K3): the shared wait of r, as it was opened, is published.
+ * True: it is over by the clock or a cancellation (K4), and the caller is to make it ready. */
 bool rt_wait_expose(rt_block *r, uint64_t wait, bool deaf);
 
-/* A cancellation: CANCEL was set in r's word while its id was this, and a heavy barrier has followed. True: it has
- * ended its wait, and the caller is to make it ready. */
+/* A cancellation: CANCEL was set in r's word while its id was this, and a heavy barrier has followed. True:
+ * it has ended its wait, and the caller is to make it ready. */
 bool rt_wait_cancel(rt_block *r, uint64_t id);
 
 /* As rt_queue_remove, of the head. */
@@ -238,8 +239,8 @@ RT_INLINE void rt_queue_pop(rt_queue *q, rt_waiter *head)
     atomic_store_explicit(&head->queued, false, memory_order_release); /* as in rt_queue_remove */
 }
 
-/* Under the lock: takes out the first waiter that can still be woken, and wins it. The caller sets its result, and
- * readies w->who when it has left. NULL: there is none. */
+/* Under the lock: takes out the first waiter that can still be woken, and wins it. The caller sets its
+ * result, and readies w->who when it has left. NULL: there is none. */
 RT_INLINE rt_waiter *rt_queue_take(rt_queue *q)
 {
     rt_waiter *w;

@@ -23,8 +23,8 @@
  *     last touch; the one on its way clears `coming` when it comes.
  *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
  *     waiter the holder.
- *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue; WAITERS may stay
- *     without anybody in the queue, and the release finds that out. One that was chosen comes in any case
+ *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue; WAITERS may
+ * stay without anybody in the queue, and the release finds that out. One that was chosen comes in any case
  *     (M3), and if it does not take the mutex it has cleared COMING and set WAITERS: then it may give up, and
  *     the next release chooses another.
  */
@@ -127,7 +127,8 @@ static bool take_or_mark(mutex *m, rt_block *me, bool come)
     }
 }
 
-/* Under lock, which is left: waits until it has the mutex. deaf: whatever happens. 0, -ECANCELED, -ETIMEDOUT. */
+/* Under lock, which is left: waits until it has the mutex. deaf: whatever happens. 0, -ECANCELED, -ETIMEDOUT.
+ */
 static int queue_up(mutex *m, rt_block *me, bool deaf)
 {
     pending p = {.waiter = {.who = me}, .since = rt_clock_now()};
@@ -136,7 +137,7 @@ static int queue_up(mutex *m, rt_block *me, bool deaf)
     for (;;) {
         p.waiter.result = RT_PENDING;
         rc = rt_wait_locked(&m->lock, &p.waiter, deaf);
-        rt_lock_acquire(&m->lock); /* M3 */
+        rt_lock_acquire(&m->lock);  /* M3 */
         if (RT_UNLIKELY(rc != 0)) { /* M6 */
             if (rt_waiter_is_queued(&p.waiter))
                 rt_queue_remove(&m->queue, &p.waiter);

@@ -5,9 +5,9 @@
  * All objects but mutex and once are a biased lock (bias.h), a queue of waiters, and a number or two. What is
  * waited for is handed over: whoever gives a permit, the read or the write side, or the end of a round,
  * takes the waiter out of the queue and gives it its share under the lock, so nobody can come between, and
- * waiters are served in the order of their arrival. One that has given up (wait.h) gets no share: it goes to the
- * next. Leaving the lock is the last touch of the object: waiters
- * are made ready afterwards, from their own records, so one that is let through may free the object.
+ * waiters are served in the order of their arrival. One that has given up (wait.h) gets no share: it goes to
+ * the next. Leaving the lock is the last touch of the object: waiters are made ready afterwards, from their
+ * own records, so one that is let through may free the object.
  */
 #ifndef RT_SYNC_SYNC_H
 #define RT_SYNC_SYNC_H
@@ -24,8 +24,8 @@ RT_INLINE uint64_t rt_sync_id(const rt_block *r)
     return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed));
 }
 
-/* Inside: waits in the queue until taken out, and leaves meanwhile. 0, or -ECANCELED, -ETIMEDOUT: it has given up,
- * and the object is as if it had not come. */
+/* Inside: waits in the queue until taken out, and leaves meanwhile. 0, or -ECANCELED, -ETIMEDOUT: it has
+ * given up, and the object is as if it had not come. */
 int rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how);
 
 /* mutex.c: does this routine hold it? */
