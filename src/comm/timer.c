@@ -6,16 +6,17 @@
  * when the time has come; then the scheduler makes it runnable like a sleeper. It calls the function, or
  * sends. By steps:
  *
- *  T1 `lock` guards a timer. It is pending while `block` is not null. Who calls it off takes the block away:
- * if it wins the wait, by compare-and-swap on the very wait that was begun, it takes the alarm out, and the
- *     block is free again; else the routine is on its way, and finds that the block it runs in is not the
- *     timer's any more.
- *  T2 The routine that finds its own block there fires. A send is made under lock: who has called a timer off
- *     knows that nothing more comes. A function is called without it, one at a time: if the timer, set anew
- *     meanwhile, comes before the function has returned, it is called once more after that.
+ *  T1 `lock` guards a timer. It is pending while `block` is not null. Who calls it off takes the
+ *     block away: if it wins the wait, by compare-and-swap on the very wait that was begun, it
+ *     takes the alarm out, and the block is free again; else the routine is on its way, and finds
+ *     that the block it runs in is not the timer's any more.
+ *  T2 The routine that finds its own block there fires. A send is made under lock: who has called a
+ *     timer off knows that nothing more comes. A function is called without it, one at a time: if
+ *     the timer, set anew meanwhile, comes before the function has returned, it is called once more
+ *     after that.
  *  T3 A ticker is set to its next time after it has fired, on the grid of the first.
- *  T4 The user has a reference, and each block that was set has one, which goes when that routine is over
- *     (rt_told), has never run because its runtime is cancelled, or is called off.
+ *  T4 The user has a reference, and each block that was set has one, which goes when that routine
+ *     is over (rt_told), has never run because its runtime is cancelled, or is called off.
  */
 #include "../../include/routines/time.h"
 

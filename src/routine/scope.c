@@ -6,18 +6,21 @@
  * detached routine that tells its scope when all of its user's code is over (rt_told), and the record goes
  * then. By steps (R10):
  *
- *  F1 A scope's `lock` guards its fields, and the links of its children's records. A child is linked and
- * started under it, so whoever holds the lock sees each child that is alive, with its block and id. F2 A
- * routine's word has a lock too, taken by compare-and-swap on its id: LOCKED. It guards SCOPED and the list
- * of the routine's open scopes. As long as SCOPED is set the routine cannot end, since it has to take its
- * scopes out of that list first. F3 Locks are taken downwards only: a scope's, then a child's word, then that
- * of each of its scopes. Who goes up (a child that ends) holds none. So a walk holds what is on its path,
- * nothing on that path can go away, and it finds its way back by `above`: no stack, no memory. F4 A
- * cancellation goes down twice: first every scope is marked `canceled`, and every child's word CANCEL; then,
- * after one heavy barrier for all, those that wait are woken (wait.h, K2). A child that is started in between
- * finds its scope canceled; a scope that is opened in between, its owner. F5 Shielded scopes, those that were
- * declared under a shield, are left out. F6 The last child to end wakes the owner, if that waits, and lets
- * the lock go: its last touch.
+ *  F1 A scope's `lock` guards its fields, and the links of its children's records. A child is
+ *     linked and started under it, so whoever holds the lock sees each child that is alive, with
+ *     its block and id.
+ *  F2 A routine's word has a lock too, taken by compare-and-swap on its id: LOCKED. It guards
+ *     SCOPED and the list of the routine's open scopes. As long as SCOPED is set the routine cannot
+ *     end, since it has to take its scopes out of that list first.
+ *  F3 Locks are taken downwards only: a scope's, then a child's word, then that of each of its
+ *     scopes. Who goes up (a child that ends) holds none. So a walk holds what is on its path,
+ *     nothing on that path can go away, and it finds its way back by `above`: no stack, no memory.
+ *  F4 A cancellation goes down twice: first every scope is marked `canceled`, and every child's
+ *     word CANCEL; then, after one heavy barrier for all, those that wait are woken (wait.h, K2). A
+ *     child that is started in between finds its scope canceled; a scope that is opened in between,
+ *     its owner.
+ *  F5 Shielded scopes, those that were declared under a shield, are left out.
+ *  F6 The last child to end wakes the owner, if that waits, and lets the lock go: its last touch.
  */
 #include "../../include/routines/scope.h"
 

@@ -11,32 +11,35 @@
  * and its records are dropped wherever they are met. `wait` of its block is a count of its waits and the
  * state of the last one. By steps:
  *
- *  K1 A wait with one record and no limit is ALONE: its wakers come one at a time, under the lock of the
- *     object, and only a cancellation can come between. All others are shared, and won by compare-and-swap
- *     on `wait`.
- *  K2 A cancellation is rare, so it pays: it sets CANCEL in the word, heavy barrier, and then reads `wait`.
- *     Whoever opens a wait to it, or wins an ALONE one, does a store to `wait`, light barrier, and reads
- *     CANCEL. By the barriers at least one sees the other's store (membarrier.h).
- *  K3 Only the wait of a saved routine is open to a cancellation. An ALONE wait is opened on the other
- *     side of the switch, before the lock of its object is left: who is cancelled then cannot go on before
- *     that, since its record is still in the queue. So is a select without a limit, as EXPOSED. Any
- *     other is opened, SHARED, before the switch, for
- *     wakers, who only find what is published, and for the clock, which if it comes that early only
- *     leaves a note, EARLY. The last act of the other side, which touches nothing of its stack any more,
- *     makes it EXPOSED to cancellations too, by compare-and-swap, since it may be over by then; or finds
- *     EARLY, and ends it for the clock.
+ *  K1 A wait with one record and no limit is ALONE: its wakers come one at a time, under the lock
+ *     of the object, and only a cancellation can come between. All others are shared, and won by
+ *     compare-and-swap on `wait`.
+ *  K2 A cancellation is rare, so it pays: it sets CANCEL in the word, heavy barrier, and then reads
+ *     `wait`. Whoever opens a wait to it, or wins an ALONE one, does a store to `wait`, light
+ *     barrier, and reads CANCEL. By the barriers at least one sees the other's store
+ *     (membarrier.h).
+ *  K3 Only the wait of a saved routine is open to a cancellation. An ALONE wait is opened on the
+ *     other side of the switch, before the lock of its object is left: who is cancelled then cannot
+ *     go on before that, since its record is still in the queue. So is a select without a limit, as
+ *     EXPOSED. Any other is opened, SHARED, before the switch, for wakers, who only find what is
+ *     published, and for the clock, which if it comes that early only leaves a note, EARLY. The
+ *     last act of the other side, which touches nothing of its stack any more, makes it EXPOSED to
+ *     cancellations too, by compare-and-swap, since it may be over by then; or finds EARLY, and
+ *     ends it for the clock.
  *  K4 Who opens a wait and then reads CANCEL ends it itself, as the cancellation would.
- *  K5 A waker wins an ALONE wait by a plain store of WOKEN, and if it reads no CANCEL (K2) that is all. If
- *     it does, and so would the cancellation (or K4) that has read ALONE, they settle it: who sets SETTLED in
- * the word first, by compare-and-swap on the id. One bit is enough for a routine's whole life: once it is
- * set, so is CANCEL, and seen by the routine before it begins its next wait, which then is not opened to
- *     cancellations, or not begun. And a wait whose waker has read no CANCEL is not met by a cancellation,
- *     since that reads WOKEN (K2). A cancellation that reads that, or finds another id in the word after it
- * has read `wait`, leaves it alone. A cancellation that wins makes `wait` CANCELED, by compare-and-swap, so
- * that it is over for the next id too; a waker's WOKEN may take its place. K6 So the one who waited learns
- * how an ALONE wait ended from its record, whose result every waker sets; and of a shared one from `wait`. K7
- * A deaf wait (under a shield, of a join, inside once) is never opened to cancellations: DEAF instead of
- *     ALONE, SEALED instead of EXPOSED.
+ *  K5 A waker wins an ALONE wait by a plain store of WOKEN, and if it reads no CANCEL (K2) that is
+ *     all. If it does, and so would the cancellation (or K4) that has read ALONE, they settle it:
+ *     who sets SETTLED in the word first, by compare-and-swap on the id. One bit is enough for a
+ *     routine's whole life: once it is set, so is CANCEL, and seen by the routine before it begins
+ *     its next wait, which then is not opened to cancellations, or not begun. And a wait whose
+ *     waker has read no CANCEL is not met by a cancellation, since that reads WOKEN (K2). A
+ *     cancellation that reads that, or finds another id in the word after it has read `wait`,
+ *     leaves it alone. A cancellation that wins makes `wait` CANCELED, by compare-and-swap, so that
+ *     it is over for the next id too; a waker's WOKEN may take its place.
+ *  K6 So the one who waited learns how an ALONE wait ended from its record, whose result every
+ *     waker sets; and of a shared one from `wait`.
+ *  K7 A deaf wait (under a shield, of a join, inside once) is never opened to cancellations: DEAF
+ *     instead of ALONE, SEALED instead of EXPOSED.
  */
 #ifndef RT_SCHED_WAIT_H
 #define RT_SCHED_WAIT_H

@@ -6,27 +6,28 @@
  * fast, since a running routine can take it many times while the one that was woken for it is
  * on its way; and whoever has waited for longer than HANDOVER gets it handed.
  *
- *  M1 `word` is the id of the holder, or 0, and two flags. It becomes a holder by compare-and-swap from
- *     no holder, by anybody. WAITERS is set under `lock`, while it is held, and goes with the release;
- *     if it is set and COMING is not, the release is done under lock.
+ *  M1 `word` is the id of the holder, or 0, and two flags. It becomes a holder by compare-and-swap
+ *     from no holder, by anybody. WAITERS is set under `lock`, while it is held, and goes with the
+ *     release; if it is set and COMING is not, the release is done under lock.
  *  M2 Who finds it held enters itself into the queue under lock, having set WAITERS in the word of
  *     the holder: so that one's release comes to lock, and finds it.
- *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word but
- *     for COMING: this is its last touch, since the next holder may free the mutex. Then it makes that
- *     waiter ready, which is now *on its way*, noted in `coming`. It comes back under lock, clears
- *     COMING, and either takes the mutex, with WAITERS if others are in the queue, or goes back to the
- *     head of the queue (M2). So while somebody is on his way the word need not have WAITERS.
- *  M4 A release that leaves the word with COMING looks at the clock, now and then, the more often the
- *     longer the sections are. When the one on its way has waited for too long since it first came
- *     (there may be no CPU for it until others let go of theirs), it is made the holder instead, by
- *     compare-and-swap from the very word that has COMING: so it has not come meanwhile. That is the
- *     last touch; the one on its way clears `coming` when it comes.
+ *  M3 A release with waiters takes the first one out of the queue, leaves lock, and frees the word
+ *     but for COMING: this is its last touch, since the next holder may free the mutex. Then it
+ *     makes that waiter ready, which is now *on its way*, noted in `coming`. It comes back under
+ *     lock, clears COMING, and either takes the mutex, with WAITERS if others are in the queue, or
+ *     goes back to the head of the queue (M2). So while somebody is on his way the word need not
+ *     have WAITERS.
+ *  M4 A release that leaves the word with COMING looks at the clock, now and then, the more often
+ *     the longer the sections are. When the one on its way has waited for too long since it first
+ *     came (there may be no CPU for it until others let go of theirs), it is made the holder
+ *     instead, by compare-and-swap from the very word that has COMING: so it has not come
+ *     meanwhile. That is the last touch; the one on its way clears `coming` when it comes.
  *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
  *     waiter the holder.
- *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue; WAITERS may
- * stay without anybody in the queue, and the release finds that out. One that was chosen comes in any case
- *     (M3), and if it does not take the mutex it has cleared COMING and set WAITERS: then it may give up, and
- *     the next release chooses another.
+ *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue;
+ *     WAITERS may stay without anybody in the queue, and the release finds that out. One that was
+ *     chosen comes in any case (M3), and if it does not take the mutex it has cleared COMING and
+ *     set WAITERS: then it may give up, and the next release chooses another.
  */
 #include <string.h>
 
