@@ -75,9 +75,57 @@ static int locks(void)
     return failed | routine_sleep(ROUTINE_NS);
 }
 
+static void undo(void *arg)
+{
+    (void)arg;
+}
+
+static int child(void *arg)
+{
+    return arg ? 0 : -1;
+}
+
+static int blocks(void)
+{
+    int failed = 0, n = 2, error;
+    routine_key_t key;
+    {
+        routine_with_timeout(5 * ROUTINE_MS);
+        routine_with_deadline(ROUTINE_NEVER);
+        routine_shield();
+        routine_defer(undo, &n);
+        failed |= routine_check() | (routine_deadline() != ROUTINE_NEVER);
+    }
+    {
+        routine_scope(s);
+        routine_scope_limited(t, (size_t)n);
+        failed |= routine_scope_go(&s, child, &n) | routine_scope_go_copy(&t, child, n);
+#ifndef __cplusplus
+        failed |= routine_scope_go_copy(&t, child, ((struct job){1, "a"}));
+#endif
+        failed |= routine_scope_go_each(&s, child, &n, 1, sizeof n);
+        routine_scope_cancel(&t);
+        failed |= routine_scope_join(&s, &error) | routine_scope_join(&t, NULL);
+    }
+    routine_timer_t *timer = routine_timer_new(ROUTINE_S, 0, undo, NULL);
+    chan_t *ticks = chan_make(int64_t, 1), *signals = chan_make(int, 1);
+    routine_timer_t *ticker = routine_timer_new_chan(ROUTINE_S, ROUTINE_S, ticks);
+    failed |= routine_timer_stop(timer) | routine_timer_reset(ticker, 1);
+    routine_timer_free(timer);
+    routine_timer_free(ticker);
+    failed |= routine_signal_notify(15, signals) | routine_signal_stop(15, signals);
+    chan_unref(ticks);
+    chan_unref(signals);
+    failed |= routine_key_create_inherited(&key) | (*routine_panic_message() != 0);
+    (void)routine_set_panic_hook(NULL);
+    if (failed)
+        routine_panic("%d", failed);
+    return failed;
+}
+
 int headers_use(void)
 {
-    int n = 3;
+    int n = 3 + blocks();
     struct job job = {1, "text"};
     routine_oneshot_t local = ROUTINE_ONESHOT_INITIALIZER;
     routine_attr_t attr = {NULL, 0, NULL};
