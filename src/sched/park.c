@@ -333,7 +333,7 @@ int rt_frame_stop_slow(const rt_block *me)
 
 /* ---- ready ---- */
 
-void rt_ready_local(rt_worker *w, rt_block *r)
+RT_INLINE void ready_local(rt_worker *w, rt_block *r)
 {
     rt_counter_add(&w->counts.readies, 1);
     if (RT_UNLIKELY(!rt_ready_enter_soon(&w->ready))) {
@@ -351,6 +351,11 @@ void rt_ready_local(rt_worker *w, rt_block *r)
     rt_notify(w);
 }
 
+void rt_ready_local(rt_worker *w, rt_block *r)
+{
+    ready_local(w, r);
+}
+
 void rt_ready_block(rt_block *r)
 {
     if (r->attr.flags & RT_FLAG_THREAD) {
@@ -362,7 +367,7 @@ void rt_ready_block(rt_block *r)
     rt_thread *t = rt_self();
     rt_runtime *rt = rt_block_runtime(r);
     if (RT_LIKELY(t->worker && t->worker->runtime == rt))
-        rt_ready_local(t->worker, r);
+        ready_local(t->worker, r);
     else
         rt_order_share(rt, r, true);
 }

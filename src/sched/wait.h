@@ -139,15 +139,15 @@ enum {
     RT_WAIT_BITS = 4
 };
 
-#define RT_WAIT_STATE(w) ((w) & ((UINT64_C(1) << RT_WAIT_BITS) - 1))
-#define RT_WAIT_COUNT(w) ((w) >> RT_WAIT_BITS)
+#define RT_WAIT_STATES   ((UINT64_C(1) << RT_WAIT_BITS) - 1)
+#define RT_WAIT_STATE(w) ((w)&RT_WAIT_STATES)
 
 /* The next wait of r, in this state. Its owner, or the other side of its switch. */
 RT_INLINE uint64_t rt_wait_begin(rt_block *r, uint64_t state)
 {
     const uint64_t before =
         atomic_load_explicit(&r->wait, memory_order_relaxed); /* its own: the last one is over */
-    const uint64_t now = ((RT_WAIT_COUNT(before) + 1) << RT_WAIT_BITS) + state;
+    const uint64_t now = (before | RT_WAIT_STATES) + 1 + state; /* the next count */
     /* release: who reads it finds the routine saved (K3). To wakers it is published by their lock */
     atomic_store_explicit(&r->wait, now, memory_order_release);
     return now;
