@@ -17,7 +17,9 @@
 #define SPACING_MIN  ((size_t)64 << 10)
 #define OVERHEAD     ((size_t)4096) /* descriptor, colour, first frames */
 #define WARM_MAX     64             /* stacks that a pool keeps warm beside the workers' caches */
-#define FORGET_BATCH 128            /* used free slots of a slab before their memory is given back */
+/* Used free slots of a slab before their memory is given back, half of an ordinary one: each call interrupts
+ * the other CPUs, and stacks that end in any order lie alone, until most of them have. */
+#define FORGET_BATCH 128
 #define CANARY       UINT64_C(0x5afe57ac6ca11a5e)
 #define CANARY_WORDS 8
 
