@@ -45,8 +45,10 @@ RT_COLD int rt_frame_stop_slow(const rt_block *me);
 
 RT_INLINE int rt_frame_stop(const rt_block *me)
 {
+    if (RT_UNLIKELY(!me))
+        return 0;
     /* acquire: pairs with routine_cancel */
-    if (RT_LIKELY(!me || !(atomic_load_explicit(&me->word, memory_order_acquire) & (RT_CANCEL | RT_EXPIRED))))
+    if (RT_LIKELY((atomic_load_explicit(&me->word, memory_order_acquire) & (RT_CANCEL | RT_EXPIRED)) == 0))
         return 0;
     return rt_frame_stop_slow(me);
 }

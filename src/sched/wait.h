@@ -202,7 +202,9 @@ RT_INLINE bool rt_wait_win(rt_block *r)
         /* K5. relaxed: of all others only a cancellation looks, and takes nothing from it */
         atomic_store_explicit(&r->wait, wait - state + RT_WAIT_WOKEN, memory_order_relaxed);
         rt_membarrier_light(); /* K2 */
-        return RT_LIKELY(!rt_is_canceled(r)) || state == RT_WAIT_DEAF || rt_wait_settle(r, rt_wait_id(r));
+        if (RT_LIKELY(!rt_is_canceled(r)))
+            return true;
+        return state == RT_WAIT_DEAF || rt_wait_settle(r, rt_wait_id(r));
     }
     return rt_wait_win_shared(r, wait);
 }
