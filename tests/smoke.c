@@ -325,6 +325,90 @@ static void talks(void)
     chan_unref(never);
 }
 
+/* ---- limits, cancellation, scopes, timers ---- */
+
+static void count_up(void *arg)
+{
+    ++*(int *)arg;
+}
+
+struct patience {
+    chan_t *never, *passed;
+    int deferred;
+};
+
+static void *waits(void *arg)
+{
+    struct patience *p = arg;
+    int x;
+    routine_defer(count_up, &p->deferred);
+    {
+        routine_with_timeout(ROUTINE_MS);
+        CHECK(chan_recv(p->never, &x) == -ETIMEDOUT);
+        CHECK(routine_sleep(ROUTINE_S) == -ETIMEDOUT);
+    }
+    CHECK(routine_check() == 0);
+    CHECK(chan_close(p->passed) == 0);
+    CHECK(chan_recv(p->never, &x) == -ECANCELED);
+    CHECK(routine_check() == -ECANCELED);
+    {
+        routine_shield();
+        CHECK(routine_sleep(ROUTINE_US) == 0);
+    }
+    routine_exit(p);
+}
+
+static void *panics(void *arg)
+{
+    routine_defer(count_up, arg);
+    routine_panic("number %d", 7);
+}
+
+static int member(void *arg)
+{
+    const intptr_t n = (intptr_t)arg;
+    return n == 3 ? -EIO : routine_sleep(n % 2 ? ROUTINE_NEVER : 0);
+}
+
+static void structured(void)
+{
+    struct patience p = {.never = chan_make(int, 0), .passed = chan_make(int, 0)};
+    void *result = NULL;
+    int panicked = 0, error = 0;
+    CHECK(p.never != NULL && p.passed != NULL);
+    const routine_t h = go(waits, &p);
+    CHECK(chan_recv(p.passed, NULL) == -EPIPE);
+    CHECK(routine_cancel(h) == 0);
+    CHECK(routine_join(h, &result) == 0);
+    CHECK(result == &p && p.deferred == 1);
+    CHECK(routine_join(go(panics, &panicked), NULL) == -ENOTRECOVERABLE);
+    CHECK(panicked == 1 && strcmp(routine_panic_message(), "number 7") == 0);
+    {
+        routine_scope(s);
+        for (intptr_t i = 0; i < 8; i++) {
+            const int rc = routine_scope_go(&s, member, (void *)i);
+            CHECK(rc == 0 || rc == -ECANCELED);
+        }
+        CHECK(routine_scope_join(&s, &error) == 0);
+        CHECK(error == -EIO);
+    }
+    {
+        routine_scope(s);
+        CHECK(routine_scope_go(&s, member, (void *)1) == 0);
+    } /* cancelled, and waited for */
+    chan_t *ticks = chan_make(int64_t, 1);
+    routine_timer_t *timer = routine_timer_new_chan(ROUTINE_MS, ROUTINE_MS, ticks);
+    int64_t at[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(chan_recv(ticks, &at[i]) == 0);
+    CHECK(at[0] < at[1] && at[1] < at[2]);
+    CHECK(routine_timer_stop(timer));
+    routine_timer_free(timer);
+    chan_unref(ticks);
+    chan_unref(p.never);
+    chan_unref(p.passed);
+}
+
 static void *everything(void *arg)
 {
     (void)arg;
@@ -337,6 +421,7 @@ static void *everything(void *arg)
         oneshots();
         locals();
         talks();
+        structured();
     }
     return number(42);
 }
