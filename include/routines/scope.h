@@ -90,10 +90,11 @@ ROUTINES_API int routine_scope_go_each_at(const char *where, routine_scope_t *sc
  * owner may call it. Blocks.
  *
  * Returns 0, and *error (may be NULL) is 0, or the error of the first child that failed, other than
- * -ECANCELED after a cancellation of the scope; -ENOTRECOVERABLE: it has panicked, routine_panic_message()
- * has the text. The scope may be used again then, unless it was cancelled. Or, about the wait, with the scope
- * as before and *error untouched: -ETIMEDOUT the limit in force passed; -ECANCELED the caller was cancelled
- * (and with it the children); -EPERM the caller is not the owner; -EINVAL null.
+ * -ECANCELED after a cancellation of the scope; but -ENOTRECOVERABLE if any child has panicked, and
+ * routine_panic_message() has the text of the first. The scope may be used again then, unless it was
+ * cancelled. Or, about the wait, with the scope as before and *error untouched: -ETIMEDOUT the limit in force
+ * passed; -ECANCELED the caller was cancelled (and with it the children); -EPERM the caller is not the owner;
+ * -EINVAL null.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_scope_join(routine_scope_t *scope, int *error);
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "../context/sanitize.h"
 #include "../os/thread.h"
 #include "chan.h"
 
@@ -147,7 +148,8 @@ static int add(int signo, chan_t *ch)
     *n = (notified){.chan = ch};
     *link = n;
     if (table.all[signo] == n) {
-        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+        struct sigaction action = {.sa_handler = on_signal,
+                                   .sa_flags = rt_sanitize_restart(SA_RESTART) | SA_ONSTACK};
         sigfillset(&action.sa_mask);
         /* what came for somebody before. relaxed: there is no handler of ours at this moment */
         atomic_store_explicit(&pending[signo], false, memory_order_relaxed);

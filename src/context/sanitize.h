@@ -40,6 +40,18 @@
 #include <valgrind/valgrind.h>
 #endif
 
+/* How system calls that a handler interrupts go on: SA_RESTART. Not under TSan, which holds handlers back
+ * until the next call that it intercepts: a thread that rests in a futex has to come out of it (os/futex.c).
+ */
+RT_INLINE int rt_sanitize_restart(int restart)
+{
+#ifdef RT_TSAN
+    return restart * 0;
+#else
+    return restart;
+#endif
+}
+
 /* Memory that malloc'ed memory is reachable from. */
 RT_INLINE void rt_sanitize_roots(void *at, size_t size)
 {

@@ -12,6 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+/* TSan holds signal handlers back until the next call that it intercepts, and these system calls are none. */
+#if defined(__SANITIZE_THREAD__)
+#define LET_HANDLERS_RUN() usleep(0)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define LET_HANDLERS_RUN() usleep(0)
+#endif
+#endif
+#ifndef LET_HANDLERS_RUN
+#define LET_HANDLERS_RUN() ((void)0)
+#endif
+
 int rt_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline)
 {
     const int saved = errno;
@@ -27,6 +39,8 @@ int rt_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline)
     long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, until, NULL,
                       FUTEX_BITSET_MATCH_ANY);
     const int error = rc < 0 ? errno : 0;
+    if (error == EINTR)
+        LET_HANDLERS_RUN();
     errno = saved;
     return error == ETIMEDOUT ? -ETIMEDOUT : 0;
 }

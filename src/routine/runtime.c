@@ -98,15 +98,15 @@ static void fork_child(void)
 
 static void library_init(void)
 {
-    rt_membarrier_init();
     rt_pages_init();
     rt_overflow_install();
 }
 
-/* Before main, since a fork may come at any time, and the handlers must be there before the first lock is
- * taken. */
-__attribute__((constructor)) static void fork_init(void)
+/* Before main: a plain thread may wait before there is a runtime, and needs to know which barriers there are;
+ * and a fork may come at any time, whose handlers must be there before the first lock is taken. */
+__attribute__((constructor)) static void early_init(void)
 {
+    rt_membarrier_init();
     if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
         rt_warn("pthread_atfork failed for lack of memory: a child of fork() must not use the library");
 }

@@ -56,7 +56,7 @@ typedef struct rt_scope {
     rt_lock_t lock;
     bool canceled;
     bool cut;  /* a child has come to -ECANCELED by that */
-    int error; /* of the first child that failed */
+    int error; /* of the first child that panicked, else that failed */
     size_t count;
     child *fresh, *begun; /* rings of all children; who waits has found the latter begun */
     bool panicked;        /* a child has, and nobody has been told */
@@ -351,7 +351,7 @@ static void over(rt_told *told, rt_block *r, void *value)
     if (RT_UNLIKELY(error == -ECANCELED) && s->canceled) {
         s->cut = true;
     } else if (RT_UNLIKELY(error != 0)) {
-        if (s->error == 0)
+        if (s->error == 0 || r->attr.status == -ENOTRECOVERABLE)
             s->error = error;
         cancel_locked(s);
     }
