@@ -54,11 +54,30 @@ void bench_start(bench_t *b)
     b->begun = routine_now();
 }
 
+void bench_pause(bench_t *b)
+{
+    const int64_t now = routine_now();
+    if (b->begun == 0 || b->elapsed != 0 || b->paused != 0)
+        bench_fail(b, "bench_pause without bench_start, or twice");
+    b->paused = now;
+    b->cpu_paused = cpu_now();
+}
+
+/* What was not timed is as if it had been before the start. */
+void bench_resume(bench_t *b)
+{
+    if (b->paused == 0)
+        bench_fail(b, "bench_resume without bench_pause");
+    b->cpu_begun += cpu_now() - b->cpu_paused;
+    b->begun += routine_now() - b->paused;
+    b->paused = b->cpu_paused = 0;
+}
+
 void bench_stop(bench_t *b)
 {
-    int64_t now = routine_now();
-    if (b->begun == 0 || b->elapsed != 0)
-        bench_fail(b, "bench_stop without bench_start, or twice");
+    const int64_t now = routine_now();
+    if (b->begun == 0 || b->elapsed != 0 || b->paused != 0)
+        bench_fail(b, "bench_stop without bench_start, or twice, or during a pause");
     b->elapsed = now > b->begun ? now - b->begun : 1;
     b->cpu_elapsed = cpu_now() - b->cpu_begun;
 }
@@ -82,6 +101,11 @@ void bench_counter(bench_t *b, const char *name, double value)
 double bench_elapsed(const bench_t *b)
 {
     return (double)b->elapsed;
+}
+
+double bench_cpu(const bench_t *b)
+{
+    return (double)b->cpu_elapsed;
 }
 
 void bench_fail(bench_t *b, const char *message)

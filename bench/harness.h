@@ -77,15 +77,24 @@ size_t bench_workers(const bench_t *b);
 void bench_start(bench_t *b);
 void bench_stop(bench_t *b);
 
+/* What is in between, after start and before stop, is not timed. For what has to be prepared in the loop: in
+ * batches, since reading the clocks takes a microsecond. */
+void bench_pause(bench_t *b);
+void bench_resume(bench_t *b);
+
 /* What one iteration consists of (default 1): the result ns_per_op is the time divided by
  * iterations and this. */
 void bench_ops(bench_t *b, double ops_per_iteration);
 
-/* A further figure for the results. The name must be a constant. */
+/* A further figure for the results. The name must be a constant. "ns_per_op" takes the place of the time,
+ * where something else is asked. */
 void bench_counter(bench_t *b, const char *name, double value);
 
 /* Nanoseconds between start and stop. */
 double bench_elapsed(const bench_t *b);
+
+/* Nanoseconds of CPU time that the whole process has used between start and stop. */
+double bench_cpu(const bench_t *b);
 
 /* The case failed, and with it the whole run. The message must be a constant; the first one stands. */
 void bench_fail(bench_t *b, const char *message);
@@ -117,6 +126,7 @@ struct bench {
     double ops;
     int64_t begun, elapsed;         /* ns of wall time */
     int64_t cpu_begun, cpu_elapsed; /* ns of CPU time of the whole process */
+    int64_t paused, cpu_paused;     /* since when; 0: it is not */
     const char *error;              /* NULL: none */
     size_t counters;
     struct {

@@ -21,6 +21,8 @@ MEMORY = [
     ("end_us_each", "ending and joining each", "us", 1),
 ]
 SELECT_READY = [("ns_per_op", "a select and a send", "ns", 1)]
+TIMER = [("ns_per_op", "set and stop", "ns", 1)]
+SCOPE = [("ns_per_op", "a child", "ns", 1)]
 FIGURES = {
     "yield": [("ns_per_op", "a yield", "ns", 1)],
     "go_join": [("ns_per_op", "a pair", "ns", 1)],
@@ -48,6 +50,25 @@ FIGURES = {
     "rwlock_write": [("ns_per_op", "lock and unlock", "ns", 1)],
     "waitgroup": [("ns_per_op", "add and done", "ns", 1)],
     "once": [("ns_per_op", "a call after the first", "ns", 1)],
+    "sleepers": [
+        ("ns_per_op", "CPU time of each", "ns", 1),
+        ("wall_s", "wall clock time of all", "s", 1),
+        ("late_us", "the worst lateness", "us", 1),
+        ("late_mean_us", "the mean lateness", "us", 1),
+    ],
+    "timer_0": TIMER,
+    "timer_1000": TIMER,
+    "timer_million": TIMER,
+    "limit": [("ns_per_op", "entering and leaving", "ns", 1)],
+    "limit_recv": [("ns_per_op", "a receive", "ns", 1)],
+    "limit_wait": [("ns_per_op", "a round trip", "ns", 1)],
+    "shield": [("ns_per_op", "entering and leaving", "ns", 1)],
+    "defer": [("ns_per_op", "entering, leaving and the call", "ns", 1)],
+    "scope_1": SCOPE,
+    "scope_10": SCOPE,
+    "scope_1000": SCOPE,
+    "cancel": [("ns_per_op", "cancel and join", "ns", 1)],
+    "cancel_scope": [("ns_per_op", "a child", "ns", 1)],
 }
 
 

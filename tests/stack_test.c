@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include "os/clock.h"
 #include "os/pages.h"
 #include "sched/block.h"
 #include "sched/stack.h"
@@ -203,9 +204,43 @@ TEST(large_ones)
 
 /* ---- memory goes back ---- */
 
+/* As workers that rest do. */
+static void cool(rt_stack_pool *pool)
+{
+    int64_t next;
+    int rounds = 0;
+    while ((next = rt_stack_pool_cool(pool)) != INT64_MAX) {
+        CHECK(++rounds <= 3);
+        const int64_t now = rt_clock_now();
+        if (next > now)
+            rt_clock_nap(next - now);
+    }
+    CHECK(pool->warm_count <= 64);
+}
+
+/* What is needed again and again stays warm. */
+TEST(what_is_in_use_is_not_cooled)
+{
+    static rt_stack *stacks[300];
+    rt_stack_pool pool;
+    rt_stack_pool_init(&pool, 128 * KIB);
+    const size_t count = fewer(300);
+    if (count < 100)
+        skip();
+    for (int round = 0; round < 3; round++) {
+        rt_stack_give(&pool, take_many(&pool, count, stacks));
+        CHECK_EQ(pool.warm_count, count);
+        const int64_t next = rt_stack_pool_cool(&pool);
+        CHECK(next != INT64_MAX);
+        rt_clock_nap(next - rt_clock_now() + 1000000);
+    }
+    cool(&pool);
+    rt_stack_pool_destroy(&pool);
+}
+
 TEST(memory_goes_back_after_a_burst)
 {
-    enum { BURST = 600, KEPT = 64 + 32 + 1 }; /* warm ones, and some of the last slab */
+    enum { BURST = 600, KEPT = 64 + 2 * 128 + 1 }; /* warm ones, and some of slabs that are not wholly free */
     const size_t count = fewer(BURST), touched = 64 * KIB, per_stack = touched / rt_pages_size();
     static rt_stack *stacks[BURST];
     static struct {
@@ -224,6 +259,7 @@ TEST(memory_goes_back_after_a_burst)
         before += pages_in_core(places[i].low, places[i].high);
     CHECK(before >= count * per_stack);
     rt_stack_give(&pool, list);
+    cool(&pool);
     for (size_t i = 0; i < count; i++)
         after += pages_in_core(places[i].low, places[i].high);
     if (count > KEPT)
@@ -245,7 +281,8 @@ TEST(memory_goes_back_after_a_burst)
     rt_stack_pool_destroy(&pool);
 }
 
-/* A slab with a stack in use gives the memory of the others back too, whenever half of it is free and dirty. */
+/* A slab with a stack in use gives the memory of the others back too, whenever half of it is free and dirty.
+ */
 TEST(memory_goes_back_from_slabs_in_use)
 {
     enum { BURST = 240 }; /* of one slab, all */
@@ -270,6 +307,7 @@ TEST(memory_goes_back_from_slabs_in_use)
         }
     }
     rt_stack_give(&pool, list);
+    cool(&pool);
     CHECK(pages_in_core(base, end) <= (64 + 128 + 1) * per_stack);
     rt_stack_pool_trim(&pool);
     CHECK(pages_in_core(base, end) <= (128 + 1) * per_stack);
@@ -564,6 +602,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(usable_to_the_last_byte),
         cmocka_unit_test(warm_ones_come_back),
         cmocka_unit_test(large_ones),
+        cmocka_unit_test(what_is_in_use_is_not_cooled),
         cmocka_unit_test(memory_goes_back_after_a_burst),
         cmocka_unit_test(memory_goes_back_from_slabs_in_use),
         cmocka_unit_test(slabs_are_unmapped_but_for_one),

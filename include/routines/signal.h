@@ -20,7 +20,8 @@ ROUTINES_BEGIN
  * full the signal is dropped for it, so give it a capacity; as by the kernel, several of one number that come
  * at once may be told as one. A reference to the channel is kept. Does not block.
  *
- * A blocked signal stays pending until some thread takes it: don't block it everywhere. In a forked child the
+ * A blocked signal stays pending until some thread takes it: don't block it everywhere. (The threads of
+ * runtimes block it, so raise() by a routine goes nowhere: use kill(getpid(), ...).) In a forked child the
  * notifications are gone, and the actions are what they were before.
  *
  * Returns 0; -EINVAL: a number that doesn't exist or that cannot be caught (SIGKILL, SIGSTOP) or that tells

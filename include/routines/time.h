@@ -52,7 +52,10 @@ ROUTINES_API int routine_sleep_until(int64_t at);
  * counts as no arrival. The calls that end something are never cut short: close, every unlock, the return of
  * a condition wait to its mutex, the wait for a once function, the end of a scope.
  *
- * Costs a look at the clock; an operation that does not wait costs nothing more under a limit.
+ * Costs a look at the clock; an operation that does not wait costs nothing more under a limit, for it reads
+ * no clock: it may still succeed as long as nobody has found out that the time has come, which a wait does,
+ * and routine_check(). From then on all say -ETIMEDOUT. (A join takes the result of one that has finished in
+ * any case.)
  */
 #define routine_with_timeout(...)                                                                            \
     ROUTINES_FRAME(ROUTINES_CAT(routines_limit_, __LINE__), routines_limit_timeout, __VA_ARGS__)
@@ -68,7 +71,8 @@ ROUTINES_API int64_t routine_deadline(void);
 
 /*
  * Something that happens at a time: once, or again and again (a ticker). Timers may be used by any routine
- * and thread. A million of them may be pending; setting and stopping one takes no longer then.
+ * and thread. A million of them may be pending; setting and stopping one takes no longer then. While their
+ * runtime is being shut down they are held back, and when that has succeeded they never fire again.
  */
 typedef struct routine_timer routine_timer_t;
 struct chan; /* chan.h */

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "../base/panic.h"
 #include "../context/sanitize.h"
 #include "../os/thread.h"
 #include "chan.h"
@@ -32,7 +33,6 @@ static struct {
     notified *all[NSIG]; /* by number */
     struct sigaction before[NSIG];
     bool running; /* the thread exists */
-    bool hooked;  /* the fork handlers are there */
 } table;
 
 /* The handler's. */
@@ -50,7 +50,9 @@ static void on_signal(int signo)
 static void deliver(int signo)
 {
     rt_lock_acquire(&table.lock);
-    for (const notified *n = table.all[signo]; n; n = n->next) {
+    /* acquire: pairs with on_signal. Under the lock: what came before a notification is not for it */
+    const bool news = atomic_exchange_explicit(&pending[signo], false, memory_order_acquire);
+    for (const notified *n = table.all[signo]; n && news; n = n->next) {
         const int rc = chan_try_send(n->chan, &signo);
         (void)rc; /* full or closed: dropped */
     }
@@ -62,9 +64,7 @@ static void *run(void *arg)
     for (;;) {
         const uint32_t seen = atomic_load_explicit(&rung, memory_order_acquire); /* pairs with on_signal */
         for (int signo = 1; signo < NSIG; signo++)
-            /* relaxed: a look; acquire: pairs with on_signal */
-            if (atomic_load_explicit(&pending[signo], memory_order_relaxed) &&
-                atomic_exchange_explicit(&pending[signo], false, memory_order_acquire))
+            if (atomic_load_explicit(&pending[signo], memory_order_relaxed)) /* a look */
                 deliver(signo);
         rt_futex_wait(&rung, seen, INT64_MAX);
     }
@@ -98,12 +98,16 @@ static void fork_child(void)
     rt_lock_release(&table.lock);
 }
 
+/* Before main, as the runtimes' ones. */
+__attribute__((constructor)) static void early_init(void)
+{
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
+        rt_warn("pthread_atfork failed for lack of memory: a child of fork() must not use signals");
+}
+
 /* Under lock. */
 static int start_thread(void)
 {
-    if (!table.hooked && pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
-        return -ENOMEM;
-    table.hooked = true;
     if (table.running)
         return 0;
     pthread_t thread;

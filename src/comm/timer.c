@@ -27,6 +27,8 @@
 #include "../routine/routine.h"
 #include "chan.h"
 
+#define RETRY INT64_C(1000000) /* ns, after there was no memory */
+
 struct routine_timer {
     rt_told told; /* first: what the argument of its routine is taken for */
     _Atomic uint32_t refs;
@@ -55,15 +57,8 @@ static void drop(routine_timer_t *t)
     chan_unref(t->chan);
     if (t->spare)
         rt_free_any(t->spare);
+    rt_runtime_unref(t->runtime);
     free(t);
-}
-
-/* T4. */
-static void over(rt_told *told, rt_block *r, void *value)
-{
-    (void)r;
-    (void)value;
-    drop((routine_timer_t *)(void *)told);
 }
 
 static rt_block *block_get(void)
@@ -194,6 +189,25 @@ static void *come(void *arg)
     return NULL;
 }
 
+/* T4. */
+static void over(rt_told *told, rt_block *r, void *value)
+{
+    routine_timer_t *t = (routine_timer_t *)(void *)told;
+    if (r->attr.status == -ENOTRECOVERABLE) {
+        rt_panic_unjoined(r, value);
+    } else if (r->attr.status !=
+               0) { /* it has not run: cancelled with its runtime, or no memory for its stack */
+        rt_lock_acquire(&t->lock);
+        if (t->block == r) {
+            t->block = NULL;
+            if (r->attr.status == -ENOMEM)
+                set_or_panic(t, rt_clock_after(RETRY));
+        }
+        rt_lock_release(&t->lock);
+    }
+    drop(t);
+}
+
 /* ---- the calls ---- */
 
 static routine_timer_t *make(int64_t ns, int64_t period, void (*fn)(void *), void *arg, chan_t *ch)
@@ -206,6 +220,7 @@ static routine_timer_t *make(int64_t ns, int64_t period, void (*fn)(void *), voi
         return NULL;
     t->told.over = over;
     t->runtime = rt;
+    rt_runtime_ref(rt);
     t->fn = fn;
     t->arg = arg;
     t->period = period > 0 ? period : 0;

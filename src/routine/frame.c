@@ -42,12 +42,26 @@ static void put_in_force(rt_block *r, int64_t limit, bool shielded, bool look)
         atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_EXPIRED, memory_order_relaxed);
 }
 
+/* Of a frame that was left by longjmp nothing may be left: other calls have written over it. */
+static uint32_t tag_of(const rt_frame *f)
+{
+    return (uint32_t)((uintptr_t)f >> 3) * 2654435761u + 0x5bd1e995u;
+}
+
+/* For one who stands here: the function that began it has been left. A scope may be begun by a function for
+ * its caller. */
+static bool is_dead(const rt_frame *f, const char *here)
+{
+    return f->tag != tag_of(f) || (f->kind != RT_FRAME_SCOPE && f->here < here);
+}
+
 static void push(rt_frame *f, rt_block *r, uint8_t kind, const char *here)
 {
     rt_frame *outer = rt_frame_top(r);
-    if (outer && here > outer->here)
+    if (outer && is_dead(outer, here))
         left_behind();
     f->outer = outer;
+    f->tag = tag_of(f);
     f->kind = kind;
     f->here = here;
     f->limit = outer ? outer->limit : INT64_MAX;
@@ -72,7 +86,7 @@ static rt_frame *pop(rt_block *r)
     return f;
 }
 
-static void shield(rt_frame *f, rt_block *r, const char *here)
+void rt_frame_shield(rt_frame *f, rt_block *r, const char *here)
 {
     push(f, r, RT_FRAME_SHIELD, here);
     f->limit = INT64_MAX;
@@ -87,7 +101,7 @@ static void end_innermost(rt_block *r)
     rt_frame *f = pop(r);
     if (f->kind == RT_FRAME_DEFER) { /* R11 */
         rt_frame around;
-        shield(&around, r, __builtin_frame_address(0));
+        rt_frame_shield(&around, r, rt_here());
         f->end(f->arg);
         rt_frame_end(&around);
     } else if (f->kind == RT_FRAME_SCOPE) {
@@ -108,15 +122,19 @@ void rt_frame_end(rt_frame *f)
         end_innermost(r);
         return;
     }
-    for (; top; top = top->outer)
-        if (top == f)
+    for (; top; top = top->outer) {
+        if (is_dead(top, rt_here()) || top == f)
             left_behind();
+    }
 }
 
 void rt_frame_unwind(rt_block *r)
 {
-    while (r->attr.flags & RT_FLAG_FRAMES)
+    while (r->attr.flags & RT_FLAG_FRAMES) {
+        if (is_dead(rt_frame_top(r), rt_here()))
+            left_behind();
         end_innermost(r);
+    }
 }
 
 void routines_frame_end(routines_frame_t *frame)
@@ -124,7 +142,8 @@ void routines_frame_end(routines_frame_t *frame)
     rt_frame_end((rt_frame *)(void *)frame);
 }
 
-static void *limit(routines_frame_t *frame, int64_t at, const char *here)
+/* passed: at has come already, as far as the caller knows. */
+static void *limit(routines_frame_t *frame, int64_t at, bool passed, const char *here)
 {
     rt_frame *f = (rt_frame *)(void *)frame;
     rt_block *r = rt_thread_here()->current;
@@ -132,25 +151,25 @@ static void *limit(routines_frame_t *frame, int64_t at, const char *here)
     push(f, r, RT_FRAME_LIMIT, here);
     if (at < outer) {
         f->limit = at;
-        put_in_force(r, at, f->shielded, true);
+        put_in_force(r, at, f->shielded, passed);
     }
     return frame;
 }
 
 void *routines_limit_timeout(routines_frame_t *frame, int64_t ns)
 {
-    return limit(frame, rt_clock_after(ns), __builtin_frame_address(0));
+    return limit(frame, rt_clock_after(ns), ns <= 0, rt_here());
 }
 
 void *routines_limit_deadline(routines_frame_t *frame, int64_t at)
 {
-    return limit(frame, at, __builtin_frame_address(0));
+    return limit(frame, at, at <= rt_clock_now(), rt_here());
 }
 
 void *routines_shield_begin(routines_frame_t *frame, int nothing)
 {
     (void)nothing;
-    shield((rt_frame *)(void *)frame, rt_thread_here()->current, __builtin_frame_address(0));
+    rt_frame_shield((rt_frame *)(void *)frame, rt_thread_here()->current, rt_here());
     return frame;
 }
 
@@ -159,7 +178,7 @@ void *routines_defer_begin(routines_frame_t *frame, void (*fn)(void *), void *ar
     rt_frame *f = (rt_frame *)(void *)frame;
     if (!fn)
         rt_panic("routine_defer() was given a null function");
-    push(f, rt_thread_here()->current, RT_FRAME_DEFER, __builtin_frame_address(0));
+    push(f, rt_thread_here()->current, RT_FRAME_DEFER, rt_here());
     f->end = fn;
     f->arg = arg;
     return frame;

@@ -26,10 +26,17 @@
  * between (R5). */
 #define RED_ZONE ((size_t)2048)
 
-RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
+#define BREATHE_CANCELED 32 /* children in a row that were cancelled before they began */
+
+RT_INLINE bool has_room_for(const rt_thread *t, uint32_t stack_pages)
 {
     const size_t room = (size_t)((char *)__builtin_frame_address(0) - t->stack->low);
-    return room >= (size_t)child->attr.stack_pages * RT_STACK_UNIT + RED_ZONE;
+    return room >= (size_t)stack_pages * RT_STACK_UNIT + RED_ZONE;
+}
+
+RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
+{
+    return has_room_for(t, child->attr.stack_pages);
 }
 
 /* Runs the claimed child on the stack of `me`, the current routine. Thread and worker may be others
@@ -237,11 +244,11 @@ static RT_COLD int ended_with_more(rt_worker *w, rt_block *r, bool entry_gone, v
     return deliver(status, value, result);
 }
 
-int rt_join_told(rt_block *r, uint64_t id)
+int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
-    if (!w || rt_block_runtime(r) != w->runtime || !has_room(t, r))
+    if (!has_room_for(t, stack_pages))
         return RT_NOT_HERE;
     const bool newest = rt_deque_is_newest(&w->deque, r);
     bool entry_gone = false;
@@ -257,6 +264,8 @@ int rt_join_told(rt_block *r, uint64_t id)
         w->dead++; /* its entry stays behind */
         if (word & RT_CANCEL) {
             rt_run_fail(r, -ECANCELED);
+            if (++w->tick % BREATHE_CANCELED == 0) /* R8: this is not counted as a run in place */
+                rt_breathe();
             return RT_RAN;
         }
     }

@@ -105,6 +105,8 @@ int rt_oneshot_wait(rt_oneshot *o, int64_t limit)
     else if ((rc = rt_wait(enter_shared, o, limit, true)) != 0 && !withdraw(o, rt_me()))
         rc = 0;
     atomic_load_explicit(&o->state, memory_order_acquire); /* FULL now: pairs with the sender */
+    if (rc != 0)
+        rt_frame_expire(rt_me());
     return rc != 0 ? -ETIMEDOUT : 0;
 }
 
@@ -226,7 +228,7 @@ int routine_oneshot_recv(routine_oneshot_t *o, void **value)
         if (r.error)
             return r.error;
         if (rc != 0)
-            return withdraw(i, rt_me()) ? rc : take(i, value);
+            return withdraw(i, rt_me()) || take(i, value) != 0 ? rc : 0; /* another may have been faster */
         atomic_load_explicit(&i->state, memory_order_acquire); /* FULL or TAKEN now: pairs with the sender */
         if (r.waited) {
             if (value)

@@ -48,7 +48,7 @@ static const char *text_of(const rt_message *m)
 static void report(const routine_panic_t *panic, const rt_message *m)
 {
     if (panic->id)
-        rt_warn("panic: %s\n    in routine %llu%s%s%s, started at %s, which nobody joins", panic->message,
+        rt_warn("panic: %.700s\n    in routine %llu%s%s%s, started at %s, which nobody joins", panic->message,
                 (unsigned long long)panic->id, *panic->name ? " \"" : "", panic->name,
                 *panic->name ? "\"" : "", panic->where);
     else
@@ -63,8 +63,7 @@ static void unheard(const routine_panic_t *panic, const rt_message *m)
     routine_panic_hook_t *fn = atomic_load_explicit(&hook, memory_order_acquire);
     if (fn && fn(panic) && panic->id)
         return;
-    if (!fn)
-        report(panic, m);
+    report(panic, m);
     abort();
 }
 

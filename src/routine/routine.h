@@ -20,9 +20,9 @@ RT_COLD void rt_run_drop_copy(rt_block *r);
 RT_COLD void rt_run_cleanup(rt_block *r, void *value);
 
 /* join.c: runs the routine here, in place, if nobody else has begun it: one that is detached, and TOLD, and
- * for whose end the caller waits. */
+ * for whose end the caller, a worker of its runtime, waits. */
 enum { RT_RAN, RT_BEGUN, RT_NOT_HERE };
-int rt_join_told(rt_block *r, uint64_t id);
+int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages);
 
 /* go.c: as routine_go_detached_at, of one that is TOLD: told is its argument. `over` is not called if this
  * fails. */
@@ -61,8 +61,9 @@ int rt_cancel_mark(rt_block *r, uint64_t id, uint64_t flags, uint64_t *before);
 /* frame.c: ends all frames of the calling routine, from the innermost outwards. */
 void rt_frame_unwind(rt_block *r);
 
-/* frame.c: begins and ends one that the library needs for itself. here: __builtin_frame_address(0). */
+/* frame.c: begins and ends one that the library needs for itself. here: rt_here(). */
 void rt_frame_begin(rt_frame *f, rt_block *r, uint8_t kind, const char *here);
+void rt_frame_shield(rt_frame *f, rt_block *r, const char *here);
 void rt_frame_end(rt_frame *f);
 
 /* scope.c: r has been cancelled: cancels the children of its scopes, and theirs. */

@@ -44,9 +44,10 @@ void rt_run_cleanup(rt_block *r, void *value)
     const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
     r->mark = NULL; /* there is no frame to exit to any more */
     if (extra && extra->cleanup) {
-        r->attr.flags |= RT_FLAG_SHIELD; /* R11 */
+        rt_frame around;
+        rt_frame_shield(&around, r, rt_here()); /* R11 */
         extra->cleanup(r);
-        r->attr.flags &= (uint16_t)~RT_FLAG_SHIELD;
+        rt_frame_end(&around);
     }
     drop_argument(r, value);
     if (r->attr.flags & RT_FLAG_STACK) {

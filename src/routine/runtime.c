@@ -181,11 +181,27 @@ static void worker_end(rt_worker *w)
 
 static void dispose(rt_runtime *rt)
 {
-    for (size_t i = 0; rt->workers && i < rt->worker_count; i++)
-        worker_end(&rt->workers[i]);
     free(rt->workers);
     free(rt->threads);
     free(rt);
+}
+
+static void workers_end(rt_runtime *rt)
+{
+    for (size_t i = 0; rt->workers && i < rt->worker_count; i++)
+        worker_end(&rt->workers[i]);
+}
+
+void rt_runtime_ref(rt_runtime *rt)
+{
+    atomic_fetch_add_explicit(&rt->refs, 1, memory_order_relaxed); /* the caller knows it to be there */
+}
+
+void rt_runtime_unref(rt_runtime *rt)
+{
+    /* acquire: the last one sees what the others did; release: and they did it before */
+    if (atomic_fetch_sub_explicit(&rt->refs, 1, memory_order_acq_rel) == 1)
+        dispose(rt);
 }
 
 /* Zeroed memory on cache lines of its own. */
@@ -204,6 +220,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
         return NULL;
     rt->workers = lines(workers * sizeof *rt->workers);
     rt->threads = lines(workers * sizeof *rt->threads);
+    atomic_store_explicit(&rt->refs, 1, memory_order_relaxed); /* nobody else knows it */
     if (!rt->workers || !rt->threads) {
         dispose(rt);
         return NULL;
@@ -214,6 +231,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
         if (!w->seat || !rt_deque_init(&w->deque)) {
             if (w->seat)
                 rt_seat_put(w->seat);
+            workers_end(rt);
             dispose(rt);
             return NULL;
         }
@@ -268,6 +286,7 @@ int routine_runtime_new(routine_runtime_t **runtime, const routine_runtime_confi
         worker_end(&rt->workers[i]);
     rt->worker_count = rt->thread_count = started;
     if (started == 0) {
+        workers_end(rt);
         dispose(rt);
         return error;
     }
@@ -387,6 +406,7 @@ static int shut_down(rt_runtime *rt, int how, int64_t deadline)
     /* From here on a plain thread's go() starts another default runtime, and does not meet the end of this
      * one. */
     const bool was_default = rt_runtime_choose(rt, NULL);
+    rt_runtime_hold(rt, true); /* a ticker would go on for ever */
     const bool drained = drain(rt, deadline);
     atomic_store_explicit(&rt->draining, 0, memory_order_relaxed); /* nobody waits any more */
     if (how == ROUTINE_SHUTDOWN_CANCEL) {
@@ -394,6 +414,7 @@ static int shut_down(rt_runtime *rt, int how, int64_t deadline)
         rt_idle_look(&rt->idle, false);
     }
     if (!drained) {
+        rt_runtime_hold(rt, false);
         if (was_default)
             rt_runtime_choose(NULL, rt);                                  /* unless there is one by now */
         atomic_store_explicit(&rt->state, RUNNING, memory_order_release); /* pairs with the next shutdown */
@@ -455,6 +476,7 @@ int routine_runtime_free(routine_runtime_t *runtime)
     if (*link)
         *link = runtime->next;
     rt_lock_release(&registry.lock);
-    dispose(runtime);
+    workers_end(runtime);
+    rt_runtime_unref(runtime);
     return 0;
 }

@@ -298,6 +298,8 @@ void routine_scope_cancel(routine_scope_t *scope_)
     if (!scope_)
         return;
     scope *s = inside(scope_);
+    if (s->generation != generation_now())
+        return; /* its children are the parent process's */
     rt_lock_acquire(&s->lock);
     cancel_locked(s);
     rt_lock_release(&s->lock);
@@ -443,6 +445,7 @@ static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *f
     child *c = make(s, fn, arg, copy, size);
     if (!c)
         return -ENOMEM;
+    rt_waiter *slot = NULL;
     rc = t->current ? rt_local_bequeath(t->current, &c->heritage) : 0;
     rt_lock_acquire(&s->lock);
     if (rc == 0)
@@ -454,9 +457,14 @@ static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *f
         if (rc != 0) {
             unlink_from(&s->fresh, c);
             s->count--;
+            if ((slot = rt_queue_take(&s->slots)) != NULL) { /* it may be luckier */
+                slot->result = 0;
+                slot->next = NULL;
+            }
         }
     }
     rt_lock_release(&s->lock);
+    rt_ready_all(slot);
     if (rc != 0)
         release(c);
     return rc;
@@ -512,14 +520,20 @@ static int await_children(scope *s, bool deaf)
         if (c) {
             rt_block *r = c->told.block;
             const uint64_t id = c->told.id;
+            const uint32_t pages = r->attr.stack_pages;
+            const rt_worker *w = rt_self()->worker;
+            here = w && rt_block_runtime(r) == w->runtime;
             rt_lock_release(&s->lock);
-            here = rt_join_told(r, id) != RT_NOT_HERE;
+            here = here && rt_join_told(r, id, pages) != RT_NOT_HERE;
             rt_lock_acquire(&s->lock);
             continue;
         }
         rt_waiter w = {.who = me, .result = RT_PENDING};
+        int rc = deaf ? 0 : rt_frame_stop(me); /* before each wait: wait.h, K5 */
+        if (rc != 0)
+            return rc;
         rt_queue_append(&s->joiner, &w);
-        const int rc = rt_wait_locked(&s->lock, &w, deaf);
+        rc = rt_wait_locked(&s->lock, &w, deaf);
         rt_lock_acquire(&s->lock);
         if (rc != 0) {
             if (rt_waiter_is_queued(&w))
@@ -552,7 +566,7 @@ void *routine_scope_begin(routine_scope_t *scope_, size_t limit)
     scope *s = inside(scope_);
     rt_block *me = rt_thread_here()->current;
     memset(s, 0, sizeof *s);
-    rt_frame_begin(&s->frame, me, RT_FRAME_SCOPE, __builtin_frame_address(0));
+    rt_frame_begin(&s->frame, me, RT_FRAME_SCOPE, rt_here());
     s->frame.end = close_scope;
     s->owner = me;
     s->owner_id = RT_WORD_ID(atomic_load_explicit(&me->word, memory_order_relaxed)); /* its own */
@@ -582,7 +596,7 @@ int routine_scope_join(routine_scope_t *scope_, int *error)
     if (me != s->owner || RT_WORD_ID(atomic_load_explicit(&me->word, memory_order_relaxed)) != s->owner_id)
         return -EPERM;
     rt_lock_acquire(&s->lock);
-    int rc = s->count != 0 ? rt_frame_stop(me) : 0;
+    int rc = rt_frame_stop(me); /* also without children: some may not have been started because of that */
     if (rc == 0)
         rc = await_children(s, false);
     if (rc == 0 && s->cut && rt_frame_stop(me) == -ECANCELED)

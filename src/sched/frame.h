@@ -22,7 +22,12 @@ typedef struct rt_frame {
     void *arg;
     uint8_t kind;  /* RT_FRAME_… */
     bool shielded; /* inside */
+    uint32_t tag;  /* of its own address: has it been written over? */
 } rt_frame;
+
+/* Where the calling function's caller stands: the same for all that one function calls, whatever their own
+ * frames. (A frame address is not, on AArch64.) */
+#define rt_here() ((const char *)__builtin_dwarf_cfa())
 
 enum { RT_FRAME_LIMIT, RT_FRAME_SHIELD, RT_FRAME_DEFER, RT_FRAME_SCOPE };
 

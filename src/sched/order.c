@@ -248,14 +248,30 @@ rt_block *rt_order_oldest(rt_worker *w)
     return NULL;
 }
 
-/* The block of a timer whose time has come is a routine from now on. */
-static void begin_timer(rt_worker *w, rt_block *r)
+void rt_order_begin_timer(rt_runtime *rt, rt_block *r)
 {
     r->attr.flags &= (uint16_t)~RT_FLAG_TIMER;
-    rt_counter_add(&w->counts.spawned, 1); /* before it can end (R13) */
+    /* before it can end, and under the lock: a shutdown that has found nothing alive has closed before that
+     */
+    rt_counter_add_release(&rt->counts.spawned, 1);
     /* release: as go's */
     atomic_store_explicit(&r->word, RT_WORD(rt_block_id(), RT_STARTED | RT_CLAIMED | RT_DETACHED),
                           memory_order_release);
+}
+
+/* A timer has fired. False: not now (rt_runtime_hold). */
+static bool begin_or_hold(rt_runtime *rt, rt_block *r)
+{
+    rt_lock_acquire(&rt->lock);
+    const bool begins = !rt->holding;
+    if (begins) {
+        rt_order_begin_timer(rt, r);
+    } else {
+        r->link = rt->held;
+        rt->held = r;
+    }
+    rt_lock_release(&rt->lock);
+    return begins;
 }
 
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
@@ -265,10 +281,14 @@ bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now)
         rt_block *r = rt_timers_expire(&v->timers, now, TIMERS_BATCH, &more);
         while (r) {
             rt_block *next = r->link;
-            if (r->attr.flags & RT_FLAG_TIMER)
-                begin_timer(w, r);
-            else
+            if (r->attr.flags & RT_FLAG_TIMER) {
+                if (!begin_or_hold(w->runtime, r)) {
+                    r = next;
+                    continue;
+                }
+            } else {
                 rt_counter_add(&w->counts.readies, 1);
+            }
             rt_order_append(w, r);
             any = true;
             r = next;

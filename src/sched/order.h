@@ -50,6 +50,9 @@ void rt_order_share(rt_runtime *rt, rt_block *r, bool readied);
 
 uint64_t rt_order_shared_size(const rt_runtime *rt);
 
+/* Under the lock of rt: the block of a timer whose time has come is a routine from now on. */
+void rt_order_begin_timer(rt_runtime *rt, rt_block *r);
+
 /* The timers of worker v that have passed, by the clock of now, to w's ready list. False: there was none. */
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now);
 

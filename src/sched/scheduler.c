@@ -84,16 +84,14 @@ static bool stack_left(rt_block *nobody, void *arg)
     return true;
 }
 
-/* Makes r, claimed, the current routine of t and says where to switch to. False: it could not start, and is
- * over. */
+/* Makes r, claimed, the current routine of t and says where to switch to. False: there is no memory for its
+ * stack. */
 static bool prepare(rt_thread *t, rt_block *r, rt_stack **stack, void **sp)
 {
     if (!r->stack) {
         rt_stack *fresh = stack_for(t->worker, r);
-        if (!fresh) {
-            t->runtime->fail(r, -ENOMEM);
+        if (!fresh)
             return false;
-        }
         rt_sanitize_stack_reuse(fresh->low, fresh->high, &fresh->fiber);
         r->stack = fresh;
         r->sp = rt_context_make(fresh->high, t->runtime->entry);
@@ -110,8 +108,10 @@ void rt_switch_leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, 
 {
     rt_stack *stack = &t->own;
     void *sp = t->sp;
-    while (next && !prepare(t, next, &stack, &sp))
-        next = rt_order_pick(t->worker);
+    if (next && !prepare(t, next, &stack, &sp)) {
+        t->stackless = next; /* its end may need what the commit is yet to leave: from the own stack */
+        next = NULL;
+    }
     if (!next) {
         t->stack = &t->own;
         t->current = NULL;
@@ -245,8 +245,10 @@ void rt_breathe(void)
         atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) + w->breaths; /* own */
     w->breathed_at = now;
     rt_order_look_at_timers(w);
-    rt_block *next = rt_order_woken(w);
-    if (!next && (next = rt_order_yielded(w)) == NULL && (next = rt_order_shared(w)) == NULL)
+    /* two that only start and join must not pass the worker to each other for ever */
+    rt_block *next = ++w->tick % RT_UNUSUAL_PICK == 0 ? rt_order_unusual(w) : NULL;
+    if (!next && (next = rt_order_woken(w)) == NULL && (next = rt_order_yielded(w)) == NULL &&
+        (next = rt_order_shared(w)) == NULL)
         next = rt_order_oldest_at_last(w);
     if (next)
         yield_to(t, next);
@@ -258,12 +260,15 @@ void rt_thread_run(rt_thread *t)
 {
     atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in rt_search_work */
     for (;;) {
-        rt_block *r = rt_order_pick(t->worker);
-        if (!r && !(r = rt_search_work(t->worker)))
+        rt_block *r = t->stackless;
+        t->stackless = NULL;
+        if (!r && !(r = rt_order_pick(t->worker)) && !(r = rt_search_work(t->worker)))
             return;
         rt_stack *stack;
         void *sp;
-        if (prepare(t, r, &stack, &sp))
+        if (!prepare(t, r, &stack, &sp))
+            t->runtime->fail(r, -ENOMEM);
+        else
             rt_switch_arrived(rt_switch_stacks(&t->own, &t->sp, stack, sp, NULL, false));
     }
 }
@@ -302,24 +307,49 @@ uint64_t rt_runtime_live(rt_runtime *rt)
     return spawned - completed;
 }
 
+static void drop_timers(rt_block *r)
+{
+    while (r) {
+        rt_block *next = r->link;
+        rt_told *told = r->arg;
+        r->attr.status = -ECANCELED;
+        told->over(told, r, NULL);
+        rt_free_any(r);
+        r = next;
+    }
+}
+
+void rt_runtime_hold(rt_runtime *rt, bool on)
+{
+    rt_lock_acquire(&rt->lock);
+    rt->holding = on;
+    rt_block *held = rt->held;
+    if (!on)
+        rt->held = NULL;
+    rt_lock_release(&rt->lock);
+    while (!on && held) {
+        rt_block *next = held->link;
+        rt_lock_acquire(&rt->lock);
+        rt_order_begin_timer(rt, held);
+        rt_lock_release(&rt->lock);
+        rt_order_share(rt, held, false);
+        held = next;
+    }
+}
+
 /* What is left in the wheels are timers that will not fire any more. */
 static void clear_timers(rt_worker *w)
 {
     bool more = true;
     while (more) {
-        rt_block *r = rt_timers_expire(&w->timers, INT64_MAX - 1, 64, &more);
-        while (r) {
-            rt_block *next = r->link;
-            rt_told *told = r->arg;
-            told->over(told, r, NULL);
-            rt_free_any(r);
-            r = next;
-        }
+        drop_timers(rt_timers_expire(&w->timers, INT64_MAX - 1, 64, &more));
     }
 }
 
 void rt_runtime_clear(rt_runtime *rt)
 {
+    drop_timers(rt->held);
+    rt->held = NULL;
     for (size_t i = 0; i < rt->worker_count; i++) {
         rt_worker *w = &rt->workers[i];
         rt_block *r;

@@ -147,6 +147,9 @@ bool rt_worker_is_running(const rt_worker *w);
 /* How many routines of a runtime are alive: exact when none is being started or ending. */
 uint64_t rt_runtime_live(rt_runtime *rt);
 
+/* Timers that fire start nothing while this is on (a shutdown); afterwards they do. */
+void rt_runtime_hold(rt_runtime *rt, bool on);
+
 /* Empties all queues of a runtime without threads and without live routines: only tombstones are left. */
 void rt_runtime_clear(rt_runtime *rt);
 

@@ -223,8 +223,10 @@ rt_block *rt_search_work(rt_worker *w)
         }
         check_drained(rt);
         rt_stacks_flush(w, STACK_IDLE);
+        const int64_t cool = rt_stack_pool_cool(&rt->stacks);
+        const int64_t until = rt_idle_cover(&rt->idle, &w->sleeper, next);
         rt_counter_add(&w->counts.sleeps, 1);
-        rt_idle_sleep(&rt->idle, &w->sleeper, rt_idle_cover(&rt->idle, &w->sleeper, next));
+        rt_idle_sleep(&rt->idle, &w->sleeper, until < cool ? until : cool);
         rt_counter_add(&w->counts.wakeups, 1);
         nap = NAP_FIRST;
         w->poor = 0;

@@ -9,14 +9,17 @@
 
 #include "../base/panic.h"
 #include "../context/sanitize.h"
+#include "../os/clock.h"
 #include "../os/pages.h"
 #include "block.h"
 
 #define SLAB_BYTES   ((size_t)64 << 20)
 #define SLAB_SLOTS   1024u
 #define SPACING_MIN  ((size_t)64 << 10)
-#define OVERHEAD     ((size_t)4096) /* descriptor, colour, first frames */
-#define WARM_MAX     64             /* stacks that a pool keeps warm beside the workers' caches */
+#define OVERHEAD     ((size_t)4096)           /* descriptor, colour, first frames */
+#define WARM_MAX     1024                     /* stacks that a pool keeps warm beside the workers' caches */
+#define WARM_MIN     64                       /* and those it keeps though they are not needed */
+#define COOLING      (100 * INT64_C(1000000)) /* ns */
 /* Used free slots of a slab before their memory is given back, half of an ordinary one: each call interrupts
  * the other CPUs, and stacks that end in any order lie alone, until most of them have. */
 #define FORGET_BATCH 128
@@ -268,7 +271,8 @@ rt_stack *rt_stack_take(rt_stack_pool *pool, size_t want, size_t *got)
     while (count < want && pool->warm) {
         rt_stack *stack = pool->warm;
         pool->warm = stack->link;
-        pool->warm_count--;
+        if (--pool->warm_count < pool->warm_least)
+            pool->warm_least = pool->warm_count;
         stack->link = list;
         list = stack;
         count++;
@@ -351,15 +355,41 @@ void rt_stack_give(rt_stack_pool *pool, rt_stack *list)
     rt_lock_release(&pool->lock);
 }
 
+/* Under lock: so many of the warm ones go. */
+static void warm_free(rt_stack_pool *pool, size_t count)
+{
+    for (; count > 0; count--) {
+        rt_stack *stack = pool->warm;
+        pool->warm = stack->link;
+        pool->warm_count--;
+        slot_free(pool, stack);
+    }
+}
+
+int64_t rt_stack_pool_cool(rt_stack_pool *pool)
+{
+    int64_t next = INT64_MAX;
+    rt_lock_acquire(&pool->lock);
+    if (pool->warm_count > WARM_MIN) {
+        const int64_t now = rt_clock_now();
+        if (pool->cool_at <= now) {
+            const size_t most = pool->warm_count - WARM_MIN;
+            warm_free(pool, pool->warm_least < most ? pool->warm_least : most);
+            pool->warm_least = pool->warm_count;
+            pool->cool_at = now + COOLING;
+        }
+        if (pool->warm_count > WARM_MIN)
+            next = pool->cool_at;
+    }
+    rt_lock_release(&pool->lock);
+    return next;
+}
+
 void rt_stack_pool_trim(rt_stack_pool *pool)
 {
     rt_lock_acquire(&pool->lock);
-    while (pool->warm) {
-        rt_stack *stack = pool->warm;
-        pool->warm = stack->link;
-        slot_free(pool, stack);
-    }
-    pool->warm_count = 0;
+    warm_free(pool, pool->warm_count);
+    pool->warm_least = 0;
     rt_lock_release(&pool->lock);
 }
 

@@ -15,7 +15,8 @@
  * that has used up to that much can still run a child in place, with its whole promise below it.
  *
  * A stack is bound to a routine when that first runs, and comes from: the worker's
- * cache, the pool's warm list, a slab. It goes back the same way; what exceeds the caches
+ * cache, the pool's warm list, a slab. It goes back the same way; what exceeds the caches, or has not been
+ * needed for a tenth of a second,
  * is marked free in its slab, memory is given back to the kernel in runs, and a
  * slab that is wholly free is unmapped, but for one (R15). A guard stays with its
  * slot until then. Stacks too large for the spacing get a slab of their own.
@@ -51,7 +52,9 @@ typedef struct {
     rt_slab *spare; /* one that is wholly free, kept; it is among the roomy */
     rt_stack *warm;
     size_t warm_count;
-    size_t taken; /* slots in use: live or cached */
+    size_t warm_least; /* since it was last cooled: so many have not been needed */
+    int64_t cool_at;   /* when to cool it next */
+    size_t taken;      /* slots in use: live or cached */
     size_t peak;
 } rt_stack_pool;
 
@@ -75,6 +78,11 @@ rt_stack *rt_stack_take_large(rt_stack_pool *pool, size_t size);
 
 /* Gives back a list of stacks on which nobody stands. */
 void rt_stack_give(rt_stack_pool *pool, rt_stack *list);
+
+/* Called by those who are about to rest: from time to time, gives those warm stacks back to their slabs that
+ * nobody has needed since the last time, but for a few. Returns when it is to be called again; INT64_MAX: it
+ * need not. */
+int64_t rt_stack_pool_cool(rt_stack_pool *pool);
 
 /* Gives the pool's own warm stacks back to their slabs. */
 void rt_stack_pool_trim(rt_stack_pool *pool);

@@ -146,7 +146,7 @@ enum {
 RT_INLINE uint64_t rt_wait_begin(rt_block *r, uint64_t state)
 {
     const uint64_t before =
-        atomic_load_explicit(&r->wait, memory_order_relaxed); /* its own: the last one is over */
+        atomic_load_explicit(&r->wait, memory_order_relaxed);   /* its own: the last one is over */
     const uint64_t now = (before | RT_WAIT_STATES) + 1 + state; /* the next count */
     /* release: who reads it finds the routine saved (K3). To wakers it is published by their lock */
     atomic_store_explicit(&r->wait, now, memory_order_release);
@@ -172,10 +172,10 @@ RT_INLINE uint64_t rt_wait_id(const rt_block *r)
 /* `wait` as it was seen, to another state. False: it is not that any more, and *wait what it is. */
 RT_INLINE bool rt_wait_change(rt_block *r, uint64_t *wait, uint64_t state)
 {
-    /* seq_cst: K2, where no heavy barrier helps; what the winner does comes after the opening, and its
-     * owner's doings after that */
+    /* acquire if it fails: what the winner has read is done with. seq_cst: K2, where no heavy barrier helps;
+     * what the winner does comes after the opening, and its owner's doings after that */
     return atomic_compare_exchange_strong_explicit(&r->wait, wait, *wait - RT_WAIT_STATE(*wait) + state,
-                                                   memory_order_seq_cst, memory_order_relaxed);
+                                                   memory_order_seq_cst, memory_order_acquire);
 }
 
 /* A waker of a shared wait; `wait` is how it was seen. */

@@ -68,12 +68,13 @@ typedef struct rt_worker {
 } rt_worker;
 
 typedef struct rt_thread {
-    rt_worker *worker; /* null: it may not run routines; a plain thread never may */
-    rt_seat *seat;     /* the worker's; rt_no_seat without a worker */
-    rt_block *current; /* the routine that it runs; a plain thread's stand-in */
-    rt_stack *stack;   /* what it stands on: a routine's or its own */
-    rt_stack own;      /* its own stack, on which it looks for work */
-    void *sp;          /* of its own stack, while it runs a routine */
+    rt_worker *worker;   /* null: it may not run routines; a plain thread never may */
+    rt_seat *seat;       /* the worker's; rt_no_seat without a worker */
+    rt_block *current;   /* the routine that it runs; a plain thread's stand-in */
+    rt_stack *stack;     /* what it stands on: a routine's or its own */
+    rt_block *stackless; /* it was to run next, but there was no memory for its stack */
+    rt_stack own;        /* its own stack, on which it looks for work */
+    void *sp;            /* of its own stack, while it runs a routine */
     rt_runtime *runtime;
     pthread_t id;
     bool forked; /* in a child forked from within a routine: it stands on that routine's stack */
@@ -101,6 +102,8 @@ struct routine_runtime {
     rt_block *tail;
     bool closed;      /* no routine can be started any more */
     rt_counts counts; /* what plain threads did */
+    bool holding;     /* timers that fire are not to start anything: it is being shut down */
+    rt_block *held;   /* those that have fired meanwhile, by link */
     /* written under lock, read as a hint */
     _Atomic uint64_t count;
     /* shutdown: rt_runtime_drained (scheduler.c) and runtime.c */
@@ -109,7 +112,12 @@ struct routine_runtime {
     _Atomic bool cancelling;   /* every routine is asked to stop */
     _Atomic uint32_t state;    /* RT_RUNTIME_… */
     rt_runtime *next;          /* among all runtimes, under the lock of runtime.c */
+    _Atomic uint32_t refs;     /* its user's, and those of timers: the memory stays so long */
 };
+
+/* runtime.c */
+void rt_runtime_ref(rt_runtime *rt);
+void rt_runtime_unref(rt_runtime *rt);
 
 /* The worker's free list. */
 RT_COLD rt_block *rt_free_refill(rt_worker *w);

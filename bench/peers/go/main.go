@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -30,11 +31,13 @@ type result struct {
 	Counters map[string]float64 `json:"counters,omitempty"`
 }
 
-// A benchmark does something n times and returns how many operations that was; or it does
-// it once, in this process that has done nothing else, and measures for itself.
+// A benchmark does something n times and returns how many operations that was; or it runs the stopwatch itself,
+// where only a part of that is timed; or it does it once, in this process that has done nothing else, and measures
+// for itself.
 type benchmark struct {
 	name string
 	run  func(n int) float64
+	part func(n int, clock *stopwatch) float64
 	once func(r *result)
 }
 
@@ -62,6 +65,29 @@ var benchmarks = []benchmark{
 	{name: "rwlock_write/peer-go", run: writeLock},
 	{name: "waitgroup/peer-go", run: waitGroup},
 	{name: "once/peer-go", run: once},
+	{name: "sleepers/peer-go", once: sleepers},
+	{name: "timer_0/peer-go", part: func(n int, clock *stopwatch) float64 { return resetStop(n, 0, clock) }},
+	{name: "timer_0/peer-go-new", run: newStop},
+	{name: "timer_1000/peer-go", part: func(n int, clock *stopwatch) float64 { return resetStop(n, 1000, clock) }},
+	{name: "timer_million/peer-go", part: resetStopMillion},
+	{name: "limit/peer-go", run: limit},
+	{name: "limit/peer-go-deadline", run: limitDeadline},
+	{name: "limit_recv/peer-go", part: func(n int, clock *stopwatch) float64 { return emptyIt(n, true, clock) }},
+	{name: "limit_recv/peer-go-plain", part: func(n int, clock *stopwatch) float64 { return emptyIt(n, false, clock) }},
+	{name: "limit_wait/peer-go", run: func(n int) float64 { return limitWait(n, byContext) }},
+	{name: "limit_wait/peer-go-timer", run: func(n int) float64 { return limitWait(n, byTimer) }},
+	{name: "limit_wait/peer-go-outer", run: func(n int) float64 { return limitWait(n, byOuterContext) }},
+	{name: "limit_wait/peer-go-plain", run: func(n int) float64 { return limitWait(n, byNothing) }},
+	{name: "defer/peer-go", run: deferOnce},
+	{name: "scope_1/peer-go", run: func(n int) float64 { return scope(n, 1) }},
+	{name: "scope_1/peer-go-join", run: func(n int) float64 { return scopeJoin(n, 1) }},
+	{name: "scope_10/peer-go", run: func(n int) float64 { return scope(n, 10) }},
+	{name: "scope_10/peer-go-join", run: func(n int) float64 { return scopeJoin(n, 10) }},
+	{name: "scope_1000/peer-go", run: func(n int) float64 { return scope(n, 1000) }},
+	{name: "scope_1000/peer-go-join", run: func(n int) float64 { return scopeJoin(n, 1000) }},
+	{name: "cancel/peer-go", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, true, clock) }},
+	{name: "cancel/peer-go-send", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, false, clock) }},
+	{name: "cancel_scope/peer-go", part: cancelScope},
 }
 
 func number(variable string, otherwise float64) float64 {
@@ -197,20 +223,57 @@ func memoryParked(r *result) {
 	r.Counters["end_us_each"] = float64(time.Since(begun).Microseconds()) / float64(count)
 }
 
+// The CPU time of this process.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// What has passed between starts and stops.
+type stopwatch struct {
+	wall, cpu time.Duration
+	cpuBegun  time.Duration
+	begun     time.Time
+}
+
+func (s *stopwatch) start() {
+	s.cpuBegun = cpuTime()
+	s.begun = time.Now()
+}
+
+func (s *stopwatch) stop() {
+	s.wall += time.Since(s.begun)
+	s.cpu += cpuTime() - s.cpuBegun
+}
+
+// The CPUs that the process kept busy.
+func (s *stopwatch) cpus() float64 {
+	return s.cpu.Seconds() / s.wall.Seconds()
+}
+
 // Repeats until it takes long enough to be measured: that run counts, those before it warm up.
-func measure(run func(n int) float64) float64 {
+func measure(b *benchmark, r *result) {
 	enough := time.Duration(number("ROUTINES_BENCH_SECONDS", 0.5) * float64(time.Second))
 	for n := 1; ; {
-		begun := time.Now()
-		ops := run(n)
-		elapsed := time.Since(begun)
-		if elapsed >= enough {
-			return float64(elapsed.Nanoseconds()) / ops
+		var clock stopwatch
+		var ops float64
+		if b.part != nil {
+			ops = b.part(n, &clock)
+		} else {
+			clock.start()
+			ops = b.run(n)
+			clock.stop()
 		}
-		if elapsed < enough/20 {
+		if clock.wall >= enough {
+			r.Value = float64(clock.wall.Nanoseconds()) / ops
+			r.Counters = map[string]float64{"cpus": clock.cpus()}
+			return
+		}
+		if clock.wall < enough/20 {
 			n *= 10
 		} else {
-			n = int(float64(n)*float64(enough)/float64(elapsed)*1.2) + 1
+			n = int(float64(n)*float64(enough)/float64(clock.wall)*1.2) + 1
 		}
 	}
 }
@@ -243,7 +306,7 @@ func main() {
 		if b.once != nil {
 			b.once(&r)
 		} else {
-			r.Value = measure(b.run)
+			measure(&b, &r)
 		}
 		json.NewEncoder(os.Stdout).Encode(r)
 		return
