@@ -50,7 +50,7 @@ typedef int routine_scope_fn(void *arg);
 #define routine_scope(s) routine_scope_limited(s, 0)
 #define routine_scope_limited(s, n)                                                                          \
     __attribute__((cleanup(routine_scope_end))) routine_scope_t s;                                           \
-    void *ROUTINES_CAT(s, _at) __attribute__((unused)) = routine_scope_begin(&s, n)
+    void *ROUTINES_CAT(s, _at) __attribute__((unused)) = routine_scope_begin(&(s), (n))
 
 /*
  * Starts a child that runs fn(arg). The owner may call it, and any routine or thread that knows the scope to

@@ -280,5 +280,5 @@ void routine_timer_free(routine_timer_t *t)
     if (!t)
         return;
     routine_timer_stop(t);
-    drop(t);
+    drop(t); // NOLINT(clang-analyzer-unix.Malloc): it counts references
 }

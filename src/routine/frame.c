@@ -70,10 +70,9 @@ static void push(rt_frame *f, rt_block *r, uint8_t kind, const char *here)
     r->attr.flags |= RT_FLAG_FRAMES;
 }
 
-/* Takes the innermost out, and puts in force what is outside of it. */
-static rt_frame *pop(rt_block *r)
+/* Takes the innermost, f, out, and puts in force what is outside of it. */
+static void pop(rt_block *r, const rt_frame *f)
 {
-    rt_frame *f = r->done.value;
     rt_frame *outer = f->outer;
     r->done.value = outer;
     if (!outer)
@@ -83,7 +82,6 @@ static rt_frame *pop(rt_block *r)
         put_in_force(r, outer ? outer->limit : INT64_MAX, outer && outer->shielded,
                      f->kind == RT_FRAME_SHIELD ||
                          atomic_load_explicit(&r->word, memory_order_relaxed) & RT_EXPIRED); /* its own */
-    return f;
 }
 
 void rt_frame_shield(rt_frame *f, rt_block *r, const char *here)
@@ -94,11 +92,11 @@ void rt_frame_shield(rt_frame *f, rt_block *r, const char *here)
     put_in_force(r, INT64_MAX, true, false);
 }
 
-/* Ends the innermost. What it calls may leave in its turn, by exit or panic: then the others are ended from
- * there. */
-static void end_innermost(rt_block *r)
+/* Ends the innermost, f. What it calls may leave in its turn, by exit or panic: then the others are ended
+ * from there. */
+static void end_innermost(rt_block *r, rt_frame *f)
 {
-    rt_frame *f = pop(r);
+    pop(r, f);
     if (f->kind == RT_FRAME_DEFER) { /* R11 */
         rt_frame around;
         rt_frame_shield(&around, r, rt_here());
@@ -118,8 +116,8 @@ void rt_frame_end(rt_frame *f)
 {
     rt_block *r = rt_self()->current;
     const rt_frame *top = r ? rt_frame_top(r) : NULL;
-    if (RT_LIKELY(top == f)) {
-        end_innermost(r);
+    if (RT_LIKELY(top != NULL) && RT_LIKELY(top == f)) {
+        end_innermost(r, f);
         return;
     }
     for (; top; top = top->outer) {
@@ -130,10 +128,10 @@ void rt_frame_end(rt_frame *f)
 
 void rt_frame_unwind(rt_block *r)
 {
-    while (r->attr.flags & RT_FLAG_FRAMES) {
-        if (is_dead(rt_frame_top(r), rt_here()))
+    for (rt_frame *f; (f = rt_frame_top(r)) != NULL;) {
+        if (is_dead(f, rt_here()))
             left_behind();
-        end_innermost(r);
+        end_innermost(r, f);
     }
 }
 

@@ -27,7 +27,8 @@ static RT_NOINLINE rt_message *compose(const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);
-    const int length = vsnprintf(NULL, 0, format, again);
+    const int length =
+        vsnprintf(NULL, 0, format, again); // NOLINT(clang-analyzer-valist.Uninitialized): it was copied
     va_end(again);
     if (length < 0)
         return NULL;

@@ -27,10 +27,11 @@ void rt_run_drop_copy(rt_block *r)
 /* All of its user's code is over: its argument is done with. */
 static void drop_argument(rt_block *r, void *value)
 {
-    rt_run_drop_copy(r);
     if (r->attr.flags & RT_FLAG_TOLD) {
         rt_told *told = r->arg;
         told->over(told, r, value);
+    } else {
+        rt_run_drop_copy(r);
     }
 }
 
