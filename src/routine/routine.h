@@ -66,7 +66,7 @@ void rt_frame_begin(rt_frame *f, rt_block *r, uint8_t kind, const char *here);
 void rt_frame_shield(rt_frame *f, rt_block *r, const char *here);
 void rt_frame_end(rt_frame *f);
 
-/* scope.c: r has been cancelled: cancels the children of its scopes, and theirs. */
+/* family.c: r has been cancelled: cancels the children of its scopes, and theirs. */
 void rt_scope_cancel_below(rt_block *r, uint64_t id);
 
 /* scope.c: in a forked child. */
