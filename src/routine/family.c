@@ -69,13 +69,19 @@ void rt_family_leave(rt_scope *s)
 
 typedef enum { MARK, WAKE } pass;
 
-static void visit_child(const rt_child *c, pass what)
+/* Whom WAKE has won is added at *end, by link. Returns the new end. */
+static rt_block **visit_child(const rt_child *c, pass what, rt_block **end)
 {
+    rt_block *r = c->told.block;
     uint64_t before;
-    if (what == MARK)
-        (void)rt_cancel_mark(c->told.block, c->told.id, RT_CANCEL, &before);
-    else if (rt_wait_cancel(c->told.block, c->told.id))
-        rt_ready_block(c->told.block);
+    if (what == MARK) {
+        (void)rt_cancel_mark(r, c->told.id, RT_CANCEL, &before);
+    } else if (rt_wait_cancel(r, c->told.id)) {
+        r->link = NULL;
+        *end = r;
+        end = &r->link;
+    }
+    return end;
 }
 
 /* Under s->lock. Returns those who wait for a slot of it, for rt_ready_all. */
@@ -111,7 +117,7 @@ static rt_scope *open_to_cancel(rt_scope *s)
 }
 
 /* F3, F4. Under the lock of `top`. */
-static void walk(rt_scope *top, pass what)
+static void walk(rt_scope *top, pass what, rt_block **end)
 {
     rt_scope *s = top;
     rt_child *c = first_child(s);
@@ -120,7 +126,7 @@ static void walk(rt_scope *top, pass what)
         if (c) {
             rt_block *r = c->told.block;
             rt_scope *inner = NULL;
-            visit_child(c, what);
+            end = visit_child(c, what, end);
             if (word_lock(r, c->told.id)) {
                 if (atomic_load_explicit(&r->word, memory_order_relaxed) & RT_SCOPED) /* locked */
                     inner = open_to_cancel(r->scopes);
@@ -158,13 +164,23 @@ static void walk(rt_scope *top, pass what)
     }
 }
 
-void rt_family_cancel(rt_scope *s)
+void rt_family_cancel(rt_scope *s, rt_block **woken)
 {
+    *woken = NULL;
     if (s->canceled)
         return;
-    walk(s, MARK);
+    walk(s, MARK, NULL);
     rt_membarrier_heavy();
-    walk(s, WAKE);
+    walk(s, WAKE, woken);
+}
+
+void rt_family_wake(rt_block *woken)
+{
+    while (woken) {
+        rt_block *next = woken->link; /* the list's next */
+        rt_ready_block(woken);
+        woken = next;
+    }
 }
 
 void rt_scope_cancel_below(rt_block *r, uint64_t id)
@@ -174,9 +190,11 @@ void rt_scope_cancel_below(rt_block *r, uint64_t id)
     /* locked. It may have left its scopes by now */
     if (atomic_load_explicit(&r->word, memory_order_relaxed) & RT_SCOPED)
         for (rt_scope *s = open_to_cancel(r->scopes); s; s = open_to_cancel(s->next)) {
+            rt_block *woken;
             rt_lock_acquire(&s->lock);
-            rt_family_cancel(s);
+            rt_family_cancel(s, &woken);
             rt_lock_release(&s->lock);
+            rt_family_wake(woken);
         }
     word_unlock(r, id, 0);
 }

@@ -70,7 +70,9 @@ typedef struct rt_scope {
 void rt_family_enter(rt_scope *s);
 void rt_family_leave(rt_scope *s);
 
-/* family.c: cancels all children, and theirs. Under s->lock. */
-void rt_family_cancel(rt_scope *s);
+/* family.c: cancels all children, and theirs. Under s->lock. *woken: whose waits were ended by that, for
+ * rt_family_wake when the lock has been left: children that end need it. */
+void rt_family_cancel(rt_scope *s, rt_block **woken);
+void rt_family_wake(rt_block *woken);
 
 #endif

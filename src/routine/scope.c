@@ -62,9 +62,11 @@ void routine_scope_cancel(routine_scope_t *scope_)
     rt_scope *s = inside(scope_);
     if (s->generation != generation_now())
         return; /* its children are the parent process's */
+    rt_block *woken;
     rt_lock_acquire(&s->lock);
-    rt_family_cancel(s);
+    rt_family_cancel(s, &woken);
     rt_lock_release(&s->lock);
+    rt_family_wake(woken);
 }
 
 /* ---- children ---- */
@@ -108,6 +110,7 @@ static void over(rt_told *told, rt_block *r, void *value)
     rt_child *c = (rt_child *)(void *)told;
     rt_scope *s = c->scope;
     rt_waiter *joiner = NULL, *slot = NULL;
+    rt_block *woken = NULL;
     rt_lock_acquire(&s->lock);
     const int error = outcome(s, r, value);
     unlink_from(ring_of(s, c), c);
@@ -117,7 +120,7 @@ static void over(rt_told *told, rt_block *r, void *value)
     } else if (RT_UNLIKELY(error != 0)) {
         if (s->error == 0 || r->attr.status == -ENOTRECOVERABLE)
             s->error = error;
-        rt_family_cancel(s);
+        rt_family_cancel(s, &woken);
     }
     if (!s->canceled && (slot = rt_queue_take(&s->slots)) != NULL) {
         slot->result = 0;
@@ -128,6 +131,7 @@ static void over(rt_told *told, rt_block *r, void *value)
     rt_block *wake = joiner ? joiner->who : NULL;
     rt_lock_release(&s->lock); /* F6 */
     release(c);
+    rt_family_wake(woken);
     rt_ready_all(slot);
     if (wake)
         rt_ready_block(wake);
@@ -313,8 +317,13 @@ static void close_scope(void *arg)
     if (s->generation != generation_now())
         return; /* its children and its list are the parent process's */
     rt_lock_acquire(&s->lock);
-    if (s->count != 0)
-        rt_family_cancel(s);
+    if (s->count != 0) {
+        rt_block *woken;
+        rt_family_cancel(s, &woken);
+        rt_lock_release(&s->lock);
+        rt_family_wake(woken);
+        rt_lock_acquire(&s->lock);
+    }
     (void)await_children(s, true);
     rt_lock_release(&s->lock);
     if (s->listed)
