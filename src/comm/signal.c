@@ -36,13 +36,13 @@ static struct {
 } table;
 
 /* The handler's. */
-static _Atomic bool pending[NSIG];
+static _Atomic uint32_t pending[NSIG]; /* 0 or 1; not bool, whose exchange is a call on RISC-V */
 static _Atomic uint32_t rung;
 
 static void on_signal(int signo)
 {
     /* release: the thread that has seen `rung` change sees this */
-    atomic_store_explicit(&pending[signo], true, memory_order_release);
+    atomic_store_explicit(&pending[signo], 1, memory_order_release);
     atomic_fetch_add_explicit(&rung, 1, memory_order_release);
     rt_futex_wake(&rung, 1);
 }
@@ -51,7 +51,7 @@ static void deliver(int signo)
 {
     rt_lock_acquire(&table.lock);
     /* acquire: pairs with on_signal. Under the lock: what came before a notification is not for it */
-    const bool news = atomic_exchange_explicit(&pending[signo], false, memory_order_acquire);
+    const bool news = atomic_exchange_explicit(&pending[signo], 0, memory_order_acquire) != 0;
     for (const notified *n = table.all[signo]; n && news; n = n->next) {
         const int rc = chan_try_send(n->chan, &signo);
         (void)rc; /* full or closed: dropped */
@@ -92,7 +92,7 @@ static void fork_child(void)
             table.all[signo] = n->next;
             free(n);
         }
-        atomic_store_explicit(&pending[signo], false, memory_order_relaxed); /* nobody else is here */
+        atomic_store_explicit(&pending[signo], 0, memory_order_relaxed); /* nobody else is here */
     }
     table.running = false;
     rt_lock_release(&table.lock);
@@ -156,7 +156,7 @@ static int add(int signo, chan_t *ch)
                                    .sa_flags = rt_sanitize_restart(SA_RESTART) | SA_ONSTACK};
         sigfillset(&action.sa_mask);
         /* what came for somebody before. relaxed: there is no handler of ours at this moment */
-        atomic_store_explicit(&pending[signo], false, memory_order_relaxed);
+        atomic_store_explicit(&pending[signo], 0, memory_order_relaxed);
         if (sigaction(signo, &action, &table.before[signo]) != 0) { /* those that the C library keeps */
             *link = NULL;
             free(n);
