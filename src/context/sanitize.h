@@ -40,6 +40,16 @@
 #include <valgrind/valgrind.h>
 #endif
 
+/* For a function that may read memory which is something else by now, and then finds that out: TSan does not
+ * see what it does. */
+#if defined(RT_TSAN) && defined(__clang__)
+#define RT_UNWATCHED static RT_NOINLINE __attribute__((unused, disable_sanitizer_instrumentation))
+#elif defined(RT_TSAN)
+#define RT_UNWATCHED static RT_NOINLINE __attribute__((unused, no_sanitize("thread")))
+#else
+#define RT_UNWATCHED RT_INLINE
+#endif
+
 /* How system calls that a handler interrupts go on: SA_RESTART. Not under TSan, which holds handlers back
  * until the next call that it intercepts: a thread that rests in a futex has to come out of it (os/futex.c).
  */

@@ -2,6 +2,7 @@
  *
  * Floor 5. What can be asked of a handle, and of oneself.
  */
+#include "../context/sanitize.h"
 #include "../os/clock.h"
 #include "routine.h"
 
@@ -73,9 +74,19 @@ int routine_check(void)
     return RT_UNLIKELY(atomic_load_explicit(&t->runtime->cancelling, memory_order_relaxed)) ? -ECANCELED : 0;
 }
 
+/* A look at the oneshot of a block that may be something else: a closure, a name. */
+RT_UNWATCHED bool seems_full(const rt_block *r)
+{
+    return atomic_load_explicit(&r->done.state, memory_order_relaxed) == RT_ONESHOT_FULL; /* see below */
+}
+
 bool routine_is_finished(routine_t h)
 {
     const rt_block *r = h.block;
+    if (!is_current(h))
+        return true;
+    if (!seems_full(r))
+        return !is_current(h);
     if (!is_current(h))
         return true;
     /* acquire: pairs with finish, so that what the routine did is seen. If the block has moved on meanwhile,
