@@ -94,7 +94,7 @@ static int blocks(void)
         routine_with_deadline(ROUTINE_NEVER);
         routine_shield();
         routine_defer(undo, &n);
-        failed |= routine_check() | (routine_deadline() != ROUTINE_NEVER);
+        failed |= routine_check() + (routine_deadline() != ROUTINE_NEVER);
     }
     {
         routine_scope(s);
@@ -110,13 +110,14 @@ static int blocks(void)
     routine_timer_t *timer = routine_timer_new(ROUTINE_S, 0, undo, NULL);
     chan_t *ticks = chan_make(int64_t, 1), *signals = chan_make(int, 1);
     routine_timer_t *ticker = routine_timer_new_chan(ROUTINE_S, ROUTINE_S, ticks);
-    failed |= routine_timer_stop(timer) | routine_timer_reset(ticker, 1);
+    failed |= routine_timer_stop(timer);
+    failed |= routine_timer_reset(ticker, 1);
     routine_timer_free(timer);
     routine_timer_free(ticker);
     failed |= routine_signal_notify(15, signals) | routine_signal_stop(15, signals);
     chan_unref(ticks);
     chan_unref(signals);
-    failed |= routine_key_create_inherited(&key) | (*routine_panic_message() != 0);
+    failed |= routine_key_create_inherited(&key) + (*routine_panic_message() != 0);
     (void)routine_set_panic_hook(NULL);
     if (failed)
         routine_panic("%d", failed);
