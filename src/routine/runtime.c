@@ -2,7 +2,7 @@
  *
  * Floor 5. The life of a runtime: its threads, its end, the default one, and fork.
  *
- * A shutdown waits in `draining` (scheduler.c: check_drained) until nothing is alive,
+ * A shutdown waits in `draining` (search.c: check_drained) until nothing is alive,
  * closes the shared queue under its lock, so that no plain thread can start anything more, and
  * then lets the threads end: they are all looking for work, on their own stacks.
  */
@@ -381,9 +381,8 @@ static bool drain(rt_runtime *rt, int64_t deadline)
 
 static void stop_threads(rt_runtime *rt)
 {
-    atomic_store_explicit(&rt->stopping, true,
-                          memory_order_release); /* pairs with stopping() in scheduler.c */
-    rt_membarrier_light();                       /* as for a push: idle.h, I1 */
+    atomic_store_explicit(&rt->stopping, true, memory_order_release); /* pairs with stopping() in search.c */
+    rt_membarrier_light();                                            /* as for a push: idle.h, I1 */
     rt_idle_wake_all(&rt->idle);
     for (size_t i = 0; i < rt->thread_count; i++)
         pthread_join(rt->threads[i].id, NULL);

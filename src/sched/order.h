@@ -9,7 +9,7 @@
  * starves, every 61st pick begins elsewhere: in turns with the shared queue, with the oldest
  * entry of the own deque, and with those that yielded; and it looks at the timers. Every
  * 17th routine readied by the running one goes to the end of the queue instead of the
- * next slot (scheduler.c).
+ * next slot (park.c).
  */
 #ifndef RT_SCHED_ORDER_H
 #define RT_SCHED_ORDER_H

@@ -3,7 +3,7 @@
  * Floor 3. A worker's timers: a wheel under a lock, which hands back lists of the routines whose time has
  * come, and makes nobody runnable itself.
  *
- * Whoever waits with a limit adds an alarm, which stands on its parked stack, to the timers of the worker it
+ * Whoever waits with a limit adds an alarm, in a control block (park.c), to the timers of the worker it
  * parks on; any worker may take over what has passed. An alarm in the wheel is alive: its owner takes it out
  * before it goes on. The clock has to win the wait as everybody else (wait.h); a passed alarm that loses is
  * only taken out.

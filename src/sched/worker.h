@@ -37,7 +37,7 @@ typedef struct rt_worker {
     /* owner only: the thread that holds the worker */
     rt_block *free; /* control blocks, by link */
     uint32_t free_count;
-    uint32_t tick; /* picks so far: now and then the order of the queues changes (scheduler.c) */
+    uint32_t tick; /* picks so far: now and then the order of the queues changes (order.c) */
     uint64_t next_id, end_id;
     uint64_t attr;       /* the default rt_attr */
     uint32_t dead;       /* at most so many of the deque's entries are tombstones of ours (R2) */
@@ -106,7 +106,7 @@ struct routine_runtime {
     rt_block *held;   /* those that have fired meanwhile, by link */
     /* written under lock, read as a hint */
     _Atomic uint64_t count;
-    /* shutdown: rt_runtime_drained (scheduler.c) and runtime.c */
+    /* shutdown: check_drained (search.c) and runtime.c */
     _Atomic uint32_t draining; /* a futex: 0; 1 somebody waits for the end of all routines; 2 it has come */
     _Atomic bool stopping;     /* the threads are to end */
     _Atomic bool cancelling;   /* every routine is asked to stop */

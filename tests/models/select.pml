@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Channels and selects: src/comm/select.c (S1 to S4), src/comm/chan.{h,c}, src/sched/wait.h, and rt_park_until
+ * Channels and selects: src/comm/select.c (S1 to S4), src/comm/chan.{h,c}, src/sched/wait.h, and rt_wait
  * with src/sched/timers.c. Two channels without a buffer, three routines, each of which does one thing:
  * routine 0 selects to send on channel 0 or to receive from channel 1, perhaps with a limit of time; routine 1
  * selects the opposite; routine 2 sends or receives on one of them, or selects any two sends and receives.
@@ -408,7 +408,7 @@ end:
     leave_mine(me);
 #endif
     if
-    :: what[me] & LIMIT -> d_step { touch(me); alarm[me] = true } /* set_alarm */
+    :: what[me] & LIMIT -> d_step { touch(me); alarm[me] = true } /* publish, park.c */
     :: else
     fi;
 #ifdef READS_LATE

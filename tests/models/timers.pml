@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Timers and sleepers: step I6 of src/sched/idle.{h,c}, with src/sched/timers.c, set_alarm of scheduler.c and
+ * Timers and sleepers: step I6 of src/sched/idle.{h,c}, with src/sched/timers.c, publish of park.c and
  * rt_search_work of search.c.
  *
  * A busy worker sets TIMERS timers in its wheel, each to one of two times, and tells. What it stores into

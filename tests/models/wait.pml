@@ -813,7 +813,7 @@ next:
 #ifdef EXPOSES_FIRST
                 expose(w, y, is_deaf, won);
 #endif
-                /* set_alarm */
+                /* publish, park.c */
                 if
                 :: limited -> d_step { touch_(r); drain_(me); alarm = true }
                 :: else
