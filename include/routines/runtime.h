@@ -34,6 +34,9 @@ typedef struct {
     const int *cpus;   /* worker i may run on cpus[i % cpu_count] only. NULL: wherever the
                           creating thread may */
     size_t cpu_count;
+    size_t spare_threads;    /* at most so many threads besides one for each worker, for when a routine blocks
+                                its thread or does not come back (blocking.h). 0: 256 */
+    size_t blocking_threads; /* at most so many for routine_blocking(). 0: 64 */
 } routine_runtime_config_t;
 
 #define ROUTINE_WORKERS_MAX 1024

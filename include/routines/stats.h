@@ -43,6 +43,11 @@ typedef struct {
     size_t stacks_live;   /* stacks that routines stand on */
     size_t stacks_cached; /* warm ones, kept for reuse */
     size_t stacks_peak;   /* the most that were live or cached at once */
+    uint64_t handovers;   /* times a worker was taken from a thread that was stuck in one routine */
+    uint64_t refused;     /* times that was called for, but there was no thread to give it to */
+    size_t threads;       /* that run routines, or could: at least one for each worker */
+    size_t threads_spare; /* of those: without a worker and without a routine */
+    size_t threads_pool;  /* of the pool for blocking code (blocking.h) */
 } routine_stats_t;
 
 /*
@@ -54,6 +59,27 @@ ROUTINES_API int routine_stats(routine_runtime_t *runtime, routine_stats_t *stat
 
 /* The counts of one worker, 0 <= worker < workers. Returns as above; -EINVAL no such worker. */
 ROUTINES_API int routine_stats_worker(routine_runtime_t *runtime, size_t worker, routine_counts_t *counts);
+
+/*
+ * Who kept others from running: routines that stayed in a loop or in a blocking call for more than about
+ * ten milliseconds while others waited, so that their worker was taken from them. One entry for each place
+ * where such routines were started; a runtime remembers the ROUTINE_OFFENDERS_MAX places with the longest
+ * times.
+ */
+typedef struct {
+    const char *where; /* started at: "file.c:12" */
+    char name[96];     /* of the last one; "" if it has none */
+    uint64_t count;    /* how often; one that is still at it is counted */
+    int64_t longest;   /* ns from when it was last seen to begin until it came back, or until now */
+    int64_t total;
+    bool now; /* one of them is still at it */
+} routine_offender_t;
+
+#define ROUTINE_OFFENDERS_MAX 16
+
+/* Fills the list, those with the longest times first. Returns how many entries it has: at most `most`.
+ * runtime as above. */
+ROUTINES_API size_t routine_offenders(routine_runtime_t *runtime, routine_offender_t *list, size_t most);
 
 /* Prints the statistics of the caller's runtime (from a plain thread: the default one), as a table. */
 ROUTINES_API void routine_stats_print(FILE *stream);

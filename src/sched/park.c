@@ -13,6 +13,11 @@
 
 #define NEXT_IN_A_ROW 16
 
+void rt_enter_slow(rt_thread *t)
+{
+    (void)t;
+}
+
 /* ---- plain threads ---- */
 
 static pthread_key_t plain_key;

@@ -15,6 +15,29 @@
 #include "wait.h"
 #include "worker.h"
 
+RT_COLD void rt_enter_slow(rt_thread *t);
+
+/*
+ * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away. Whatever
+ * looks at t->worker or t->seat, or may park, make ready or lock an rt_bias, is done inside. Not nested: what
+ * is called by the user as well is not called by the library itself, or outside. Around callbacks of the
+ * user, and system calls that may block, the thread leaves and enters again; the worker may be gone then.
+ */
+RT_INLINE rt_thread *rt_enter(void)
+{
+    rt_thread *t = rt_self();
+    atomic_store_explicit(&t->inside, 1, memory_order_relaxed);
+    rt_membarrier_light();
+    if (RT_UNLIKELY(atomic_load_explicit(&t->asked, memory_order_relaxed) != 0))
+        rt_enter_slow(t);
+    return t;
+}
+
+RT_INLINE void rt_leave(void)
+{
+    atomic_store_explicit(&rt_self()->inside, 0, memory_order_release);
+}
+
 /*
  * Runs on the other side of a park, when the routine `r` is saved: here it is published
  * (enqueued as a waiter, a lock released). False: it is not to wait after all, and is made runnable again.

@@ -68,8 +68,10 @@ typedef struct rt_worker {
 } rt_worker;
 
 typedef struct rt_thread {
-    rt_worker *worker;   /* null: it may not run routines; a plain thread never may */
-    rt_seat *seat;       /* the worker's; rt_no_seat without a worker */
+    rt_worker *worker;       /* null: it may not run routines; a plain thread never may */
+    rt_seat *seat;           /* the worker's; rt_no_seat without a worker */
+    _Atomic uint32_t inside; /* it is in the library's code, and not in its user's */
+    _Atomic uint32_t asked;
     rt_block *current;   /* the routine that it runs; a plain thread's stand-in */
     rt_stack *stack;     /* what it stands on: a routine's or its own */
     rt_block *stackless; /* it was to run next, but there was no memory for its stack */
