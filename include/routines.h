@@ -6,7 +6,10 @@
 #ifndef ROUTINES_H
 #define ROUTINES_H
 
+#include "routines/blocking.h"
 #include "routines/chan.h"
+#include "routines/io.h"
+#include "routines/net.h"
 #include "routines/oneshot.h"
 #include "routines/routine.h"
 #include "routines/runtime.h"
