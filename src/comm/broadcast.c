@@ -142,7 +142,9 @@ int chan_unsubscribe(chan_t *subscription)
     if (!subscription || subscription->kind != RT_CHAN_SUBSCRIPTION)
         return -EINVAL;
     leave((rt_broadcast *)(void *)subscription);
+    (void)rt_enter();
     (void)rt_chan_shut(subscription);
+    rt_leave();
     chan_unref(subscription);
     return 0;
 }

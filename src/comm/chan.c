@@ -50,8 +50,7 @@ void rt_chan_init(chan_t *ch, size_t size, size_t capacity)
 /* One that stands in a control block. */
 static chan_t *new_pooled(size_t size)
 {
-    rt_worker *w = rt_self()->worker;
-    rt_block *home = w ? rt_free_get(w) : rt_block_get();
+    rt_block *home = rt_free_get_any();
     if (!home)
         return NULL;
     chan_t *ch = (chan_t *)(void *)((char *)home + RT_COPY_OFFSET);
@@ -168,22 +167,37 @@ ptrdiff_t chan_cap(const chan_t *ch)
     return ch ? (ptrdiff_t)ch->capacity : 0;
 }
 
-/* Under the lock: waits in the queue until somebody has served it, or it has given up. */
+/* Under the lock: waits in the queue until somebody has served it, or it has given up; and leaves. */
 static RT_NOINLINE int wait_in(chan_t *ch, rt_queue *q, void *data, rt_seat *how)
 {
     rt_waiter w = {.who = rt_me(), .data = data, .result = RT_PENDING};
     rt_queue_append(q, &w);
-    const int rc = rt_wait_inside(&ch->bias, how, &w);
+    int rc = rt_wait_inside(&ch->bias, how, &w);
     if (RT_LIKELY(rc == 0))
-        return w.result;
-    rt_give_up(&ch->bias, q, &w);
+        rc = w.result;
+    else
+        rt_give_up(&ch->bias, q, &w);
+    rt_leave();
     return rc;
+}
+
+/* Not one that waited has been woken, or one. Leaves. */
+RT_INLINE void wake_and_leave(rt_thread *t, rt_block *wake)
+{
+    if (wake)
+        rt_ready_block(wake);
+    rt_leave_as(t);
 }
 
 /* The sends that are not a plain channel's. */
 static RT_COLD int send_special(chan_t *ch, const void *element)
 {
-    return ch->kind == RT_CHAN_BROADCAST ? rt_broadcast_send((rt_broadcast *)(void *)ch, element) : -EPERM;
+    if (ch->kind != RT_CHAN_BROADCAST)
+        return -EPERM;
+    (void)rt_enter();
+    const int rc = rt_broadcast_send((rt_broadcast *)(void *)ch, element);
+    rt_leave();
+    return rc;
 }
 
 int chan_send_sized(chan_t *ch, const void *element, size_t size)
@@ -191,21 +205,20 @@ int chan_send_sized(chan_t *ch, const void *element, size_t size)
     if (RT_UNLIKELY(!ch))
         return -EINVAL;
     rt_chan_check_size(ch, size);
-    const rt_thread *t = rt_self();
-    const int stop = rt_frame_stop(t->current);
+    const int stop = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
     if (RT_UNLIKELY(ch->kind != RT_CHAN_PLAIN))
         return send_special(ch, element);
     rt_block *wake;
+    rt_thread *t = rt_enter();
     rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     const int rc = rt_chan_send_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))
         return wait_in(ch, &ch->senders, (void *)(uintptr_t)element,
                        how); // NOLINT(performance-no-int-to-ptr)
     rt_bias_leave(&ch->bias, how);
-    if (wake)
-        rt_ready_block(wake);
+    wake_and_leave(t, wake);
     return rc;
 }
 
@@ -219,11 +232,11 @@ int chan_try_send_sized(chan_t *ch, const void *element, size_t size)
     if (!rt_chan_may_send(ch))
         return -EAGAIN;
     rt_block *wake;
-    rt_seat *how = rt_bias_enter(&ch->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     const int rc = rt_chan_send_now(ch, element, &wake);
     rt_bias_leave(&ch->bias, how);
-    if (wake)
-        rt_ready_block(wake);
+    wake_and_leave(t, wake);
     return rc;
 }
 
@@ -242,19 +255,18 @@ int chan_recv_sized(chan_t *ch, void *element, size_t size)
     rt_chan_check_size(ch, size);
     if (RT_UNLIKELY(ch->kind == RT_CHAN_BROADCAST))
         return -EPERM;
-    const rt_thread *t = rt_self();
-    const int stop = rt_frame_stop(t->current);
+    const int stop = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
     rt_block *wake;
+    rt_thread *t = rt_enter();
     rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     int rc = rt_chan_recv_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))
         return wait_in(ch, &ch->receivers, element, how);
     rc = told(ch, rc);
     rt_bias_leave(&ch->bias, how);
-    if (wake)
-        rt_ready_block(wake);
+    wake_and_leave(t, wake);
     return rc;
 }
 
@@ -268,11 +280,11 @@ int chan_try_recv_sized(chan_t *ch, void *element, size_t size)
     if (!rt_chan_may_recv(ch))
         return -EAGAIN;
     rt_block *wake;
-    rt_seat *how = rt_bias_enter(&ch->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     const int rc = told(ch, rt_chan_recv_now(ch, element, &wake));
     rt_bias_leave(&ch->bias, how);
-    if (wake)
-        rt_ready_block(wake);
+    wake_and_leave(t, wake);
     return rc;
 }
 
@@ -294,12 +306,11 @@ int chan_close(chan_t *ch)
 {
     if (!ch)
         return -EINVAL;
-    switch (ch->kind) {
-    case RT_CHAN_BROADCAST:
-        return rt_broadcast_close((rt_broadcast *)(void *)ch);
-    case RT_CHAN_SUBSCRIPTION:
+    if (ch->kind == RT_CHAN_SUBSCRIPTION)
         return -EPERM;
-    default:
-        return rt_chan_shut(ch);
-    }
+    (void)rt_enter();
+    const int rc =
+        ch->kind == RT_CHAN_BROADCAST ? rt_broadcast_close((rt_broadcast *)(void *)ch) : rt_chan_shut(ch);
+    rt_leave();
+    return rc;
 }

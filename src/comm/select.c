@@ -448,10 +448,14 @@ int chan_select_array(const chan_case_t *cases, size_t n)
     int rc = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(rc != 0))
         return rc;
+    (void)rt_enter();
     rc = make_plan(&p, cases, n);
     if (rc == 0 && p.count != n)
         rc = -EINVAL;
-    return rc != 0 ? rc : select_plan(&p);
+    if (rc == 0)
+        rc = select_plan(&p);
+    rt_leave();
+    return rc;
 }
 
 int chan_select_list(const chan_case_t *cases)
@@ -460,6 +464,10 @@ int chan_select_list(const chan_case_t *cases)
     int rc = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(rc != 0))
         return rc;
+    (void)rt_enter();
     rc = make_plan(&p, cases, CHAN_CASES_MAX);
-    return rc != 0 ? rc : select_plan(&p);
+    if (rc == 0)
+        rc = select_plan(&p);
+    rt_leave();
+    return rc;
 }

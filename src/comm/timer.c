@@ -61,25 +61,16 @@ static void drop(routine_timer_t *t)
     free(t);
 }
 
-static rt_block *block_get(void)
-{
-    rt_worker *w = rt_self()->worker;
-    return w ? rt_free_get(w) : rt_block_get();
-}
-
 static void *come(void *arg);
 
 /* Under lock: pending, for that time. False: no memory. */
 static bool set(routine_timer_t *t, int64_t when)
 {
     rt_runtime *rt = t->runtime;
-    rt_worker *w = rt_self()->worker;
-    rt_block *r = t->spare ? t->spare : block_get();
+    rt_block *r = t->spare ? t->spare : rt_free_get_any();
     if (!r)
         return false;
     t->spare = NULL;
-    if (!w || w->runtime != rt)
-        w = &rt->workers[0];
     r->fn = come;
     r->arg = t;
     r->where = "a timer";
@@ -93,8 +84,13 @@ static bool set(routine_timer_t *t, int64_t when)
     t->block = r;
     t->alarm = (rt_alarm){.timer = {.when = when}, .who = r};
     if (when != INT64_MAX) {
+        const bool entered = rt_enter_if();
+        rt_worker *w = rt_self()->worker;
+        if (!w || w->runtime != rt)
+            w = &rt->workers[0];
         rt_timers_add(&w->timers, &t->alarm);
         rt_idle_alarm(&rt->idle, when);
+        rt_leave_if(entered);
     }
     return true;
 }
@@ -213,8 +209,9 @@ static void over(rt_told *told, rt_block *r, void *value)
 static routine_timer_t *make(int64_t ns, int64_t period, void (*fn)(void *), void *arg, chan_t *ch)
 {
     int error;
-    rt_worker *w = rt_self()->worker;
-    rt_runtime *rt = w ? w->runtime : rt_runtime_default(&error);
+    rt_runtime *rt = rt_runtime_of(rt_self());
+    if (!rt)
+        rt = rt_runtime_default(&error);
     routine_timer_t *t = rt ? calloc(1, sizeof *t) : NULL;
     if (!t)
         return NULL;

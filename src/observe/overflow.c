@@ -13,7 +13,7 @@
 
 #include "../base/panic.h"
 #include "../os/pages.h"
-#include "../sched/worker.h"
+#include "../sched/scheduler.h"
 
 #define SIGNAL_STACK ((size_t)64 << 10)
 
@@ -44,7 +44,7 @@ static void report(const rt_block *r)
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
     const rt_thread *t = rt_self();
-    const rt_block *r = t->worker ? t->current : NULL;
+    const rt_block *r = rt_is_routine(t) ? t->current : NULL;
     const rt_stack *stack = r ? t->stack : NULL;
     const char *at = info->si_addr;
     if (stack && info->si_code > 0 && at < stack->low && at >= stack->low - stack->guard) {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "../os/clock.h"
 #include "../sched/scheduler.h"
 
 /* Of one set of counters: the ends. */
@@ -44,13 +45,31 @@ static rt_runtime *which(rt_runtime *rt)
 {
     if (rt)
         return rt;
-    const rt_thread *t = rt_self();
-    return t->worker ? t->runtime : rt_runtime_chosen();
+    rt_runtime *mine = rt_runtime_of(rt_self());
+    return mine ? mine : rt_runtime_chosen();
 }
 
 static uint64_t difference(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
+}
+
+/* Of worker i, or after the last one of those who have none. */
+static const rt_counts *counts_of(const rt_runtime *rt, size_t i)
+{
+    return i < rt->worker_count ? &rt->workers[i].counts : &rt->counts;
+}
+
+static void add_threads(routine_stats_t *stats, rt_runtime *rt)
+{
+    rt_lock_acquire(&rt->threads.lock);
+    stats->threads = rt->threads.count;
+    stats->threads_spare = rt->threads.idle_count;
+    for (const rt_thread *t = rt->threads.all; t; t = t->next)
+        stats->running += atomic_load_explicit(&t->stuck, memory_order_relaxed); /* a hint */
+    rt_lock_release(&rt->threads.lock);
+    stats->handovers = rt_counter_read(&rt->monitor.handovers);
+    stats->refused = rt_counter_read(&rt->monitor.refused);
 }
 
 int routine_stats(routine_runtime_t *runtime, routine_stats_t *stats)
@@ -71,21 +90,23 @@ int routine_stats(routine_runtime_t *runtime, routine_stats_t *stats)
     sum->readies += rt_counter_read(&rt->counts.readies);
     for (size_t i = 0; i < n; i++)
         sum->parks += rt_counter_read(&rt->workers[i].counts.parks);
+    sum->parks += rt_counter_read(&rt->counts.parks);
 
-    for (size_t i = 0; i < n; i++) {
-        left += rt_counter_read(&rt->workers[i].counts.stacks_left);
-        ended_in_place += rt_counter_read(&rt->workers[i].counts.in_place_ended);
-        add_ends(sum, &rt->workers[i].counts);
+    for (size_t i = 0; i <= n; i++) {
+        const rt_counts *c = counts_of(rt, i);
+        left += rt_counter_read(&c->stacks_left);
+        ended_in_place += rt_counter_read(&c->in_place_ended);
+        add_ends(sum, c);
     }
-    for (size_t i = 0; i < n; i++) {
-        bound += rt_counter_read(&rt->workers[i].counts.stacks_bound);
-        add_starts(sum, &rt->workers[i].counts);
+    for (size_t i = 0; i <= n; i++) {
+        bound += rt_counter_read(&counts_of(rt, i)->stacks_bound);
+        add_starts(sum, counts_of(rt, i));
     }
-    for (size_t i = 0; i < n; i++) {
-        add_rest(sum, &rt->workers[i].counts);
+    for (size_t i = 0; i <= n; i++)
+        add_rest(sum, counts_of(rt, i));
+    for (size_t i = 0; i < n; i++)
         stats->running += rt_worker_is_running(&rt->workers[i]);
-    }
-    add_rest(sum, &rt->counts);
+    add_threads(stats, rt);
 
     stats->workers = n;
     stats->live = sum->spawned - sum->completed;
@@ -125,6 +146,64 @@ int routine_stats_worker(routine_runtime_t *runtime, size_t worker, routine_coun
     return 0;
 }
 
+_Static_assert(ROUTINE_OFFENDERS_MAX == RT_OFFENDERS, "the list of offenders");
+
+/* Under the lock of the monitor: what those that are still at it have come to by now. */
+static void add_present(rt_runtime *rt, const rt_offender *o, routine_offender_t *to, int64_t now)
+{
+    rt_lock_acquire(&rt->threads.lock);
+    for (const rt_thread *t = rt->threads.all; t; t = t->next) {
+        if (!atomic_load_explicit(&t->stuck, memory_order_relaxed) || /* under the lock */
+            strcmp(t->offence.where, o->where) != 0)
+            continue;
+        to->now = true;
+        to->total += now - t->stuck_since;
+        if (now - t->stuck_since > to->longest)
+            to->longest = now - t->stuck_since;
+    }
+    rt_lock_release(&rt->threads.lock);
+}
+
+size_t routine_offenders(routine_runtime_t *runtime, routine_offender_t *list, size_t most)
+{
+    rt_runtime *rt = which(runtime);
+    routine_offender_t all[RT_OFFENDERS];
+    size_t count = 0;
+    if (!rt || !list)
+        return 0;
+    const int64_t now = rt_clock_now();
+    rt_lock_acquire(&rt->monitor.lock);
+    for (const rt_offender *o = rt->monitor.offenders; o < rt->monitor.offenders + RT_OFFENDERS; o++) {
+        if (!o->where)
+            continue;
+        routine_offender_t one = {
+            .where = o->where, .count = o->count, .longest = o->longest, .total = o->total};
+        memcpy(one.name, o->name, sizeof one.name);
+        if (o->now)
+            add_present(rt, o, &one, now);
+        size_t at = count++;
+        for (; at > 0 && all[at - 1].longest < one.longest; at--)
+            all[at] = all[at - 1];
+        all[at] = one;
+    }
+    rt_lock_release(&rt->monitor.lock);
+    if (count > most)
+        count = most;
+    memcpy(list, all, count * sizeof *list);
+    return count;
+}
+
+static void print_offenders(routine_runtime_t *runtime, FILE *stream)
+{
+    routine_offender_t list[5];
+    const size_t count = routine_offenders(runtime, list, sizeof list / sizeof list[0]);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stream, "  kept its worker: started at %s%s%s%s, %llu times, %.1f ms at most, %.1f in all%s\n",
+                list[i].where, *list[i].name ? " (" : "", list[i].name, *list[i].name ? ")" : "",
+                (unsigned long long)list[i].count, (double)list[i].longest / 1e6, (double)list[i].total / 1e6,
+                list[i].now ? ", now too" : "");
+}
+
 static void print_counts(FILE *stream, const char *label, const routine_counts_t *c)
 {
     fprintf(stream, "  %-7s %11llu %11llu %11llu %11llu %11llu %9llu %9llu %9llu %9llu\n", label,
@@ -153,6 +232,9 @@ void routine_runtime_stats_print(routine_runtime_t *runtime, FILE *stream)
             (unsigned long long)s.total.cancelled);
     fprintf(stream, "  stacks:   %zu live, %zu cached, %zu at most\n", s.stacks_live, s.stacks_cached,
             s.stacks_peak);
+    fprintf(stream, "  threads:  %zu, %zu of them spare; %llu hand-overs of a worker, %llu refused\n", s.threads,
+            s.threads_spare, (unsigned long long)s.handovers, (unsigned long long)s.refused);
+    print_offenders(runtime, stream);
     fprintf(stream, "  spills:   %llu\n", (unsigned long long)s.total.spills);
     fprintf(stream, "  %-7s %11s %11s %11s %11s %11s %9s %9s %9s %9s\n", "worker", "spawned", "completed",
             "in place", "switches", "yields", "parks", "stolen", "tried", "sleeps");

@@ -6,9 +6,14 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 int rt_thread_check_cpu(int cpu)
 {
@@ -37,11 +42,45 @@ int rt_thread_create(pthread_t *thread, const char *name, int cpu, void *(*fn)(v
     char cut[16];
     snprintf(cut, sizeof cut, "%s", name);
     pthread_setname_np(*thread, cut);
-    if (cpu >= 0) {
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET((unsigned)cpu, &one);
-        pthread_setaffinity_np(*thread, sizeof one, &one);
-    }
+    if (cpu >= 0)
+        rt_thread_pin(*thread, cpu);
     return 0;
+}
+
+void rt_thread_pin(pthread_t thread, int cpu)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)cpu, &one);
+    pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
+int32_t rt_thread_number(void)
+{
+    return (int32_t)syscall(SYS_gettid);
+}
+
+int64_t rt_thread_cpu_time(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec time;
+    if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &time) != 0)
+        return 0;
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+bool rt_thread_is_blocked(int32_t number)
+{
+    char name[48], text[256];
+    snprintf(name, sizeof name, "/proc/self/task/%d/stat", (int)number);
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return true;
+    text[n] = 0;
+    const char *state = strrchr(text, ')'); /* "number (name) S ..." */
+    return !state || !state[1] || state[2] == 'S' || state[2] == 'D' || state[2] == 'I';
 }

@@ -19,6 +19,19 @@
  */
 int rt_thread_create(pthread_t *thread, const char *name, int cpu, void *(*fn)(void *), void *arg);
 
+/* From now on the thread runs on this CPU only. */
+void rt_thread_pin(pthread_t thread, int cpu);
+
+/* The kernel's number of the calling thread. */
+int32_t rt_thread_number(void);
+
+/* How much CPU time it has had, in ns. The thread has not been joined. Half a microsecond. */
+int64_t rt_thread_cpu_time(pthread_t thread);
+
+/* Does it wait in the kernel, rather than run, or wait for a CPU, or stand still by a signal? Also true if
+ * that cannot be found out (no /proc). Some microseconds. */
+bool rt_thread_is_blocked(int32_t number);
+
 /* 0 if the process could run a thread on this CPU, -EINVAL if not. */
 int rt_thread_check_cpu(int cpu);
 

@@ -22,13 +22,15 @@ static routine_t failed(int error)
     return (routine_t){NULL, (uint64_t)error};
 }
 
-/* The rare ends of spawn. Each is its last call, so that the short way needs no frame. */
+/* The rare ends of spawn. Each is its last call, so that the short way needs no frame, and leaves. */
 
 static RT_COLD routine_t spawn_notify(rt_worker *w, rt_block *r, uint64_t id)
 {
     rt_notify_slow(w);
     /* relaxed: one that starts while a shutdown begins to cancel is cancelled by this or by that */
-    if (atomic_load_explicit(&w->runtime->cancelling, memory_order_relaxed))
+    const bool cancelling = atomic_load_explicit(&w->runtime->cancelling, memory_order_relaxed);
+    rt_leave();
+    if (cancelling)
         routine_cancel((routine_t){r, id});
     return (routine_t){r, id};
 }
@@ -41,12 +43,13 @@ static RT_COLD routine_t spawn_no_room(rt_worker *w, rt_block *r, uint64_t id)
     } else {
         atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_relaxed); /* published by: */
         rt_spill(w, r);
+        rt_leave();
     }
     return (routine_t){r, id};
 }
 
-/* Fills r, which is the worker's, and publishes it. The worker has an id left. */
-RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_fn *fn, void *arg,
+/* Fills r, which is the worker's, publishes it, and leaves. The worker, of thread t, has an id left. */
+RT_INLINE routine_t spawn(rt_thread *t, rt_worker *w, rt_block *r, const char *where, routine_fn *fn, void *arg,
                           uint64_t attr, unsigned handle)
 {
     const uint64_t id = w->next_id++;
@@ -63,13 +66,14 @@ RT_INLINE routine_t spawn(rt_worker *w, rt_block *r, const char *where, routine_
         return spawn_no_room(w, r, id);
     if (RT_UNLIKELY(rt_idle_anybody(&w->runtime->idle)))
         return spawn_notify(w, r, id);
+    rt_leave_as(t);
     return (routine_t){r, id};
 }
 
 /* A worker with a block on its free list and an id left; else NULL. */
-RT_INLINE rt_worker *ready_to_spawn(void)
+RT_INLINE rt_worker *ready_to_spawn(const rt_thread *t)
 {
-    rt_worker *w = rt_self()->worker;
+    rt_worker *w = t->worker;
     if (RT_UNLIKELY(!w) || RT_UNLIKELY(!w->free) || RT_UNLIKELY(w->next_id == w->end_id))
         return NULL;
     return w;
@@ -88,16 +92,11 @@ typedef struct {
     unsigned handle;
 } wish;
 
-static rt_block *block_get(rt_worker *w)
-{
-    return w ? rt_free_get(w) : rt_block_get();
-}
-
 /* Makes the copy of a closure. */
-static bool copy_in(rt_worker *w, rt_block *r, const wish *what)
+static bool copy_in(rt_block *r, const wish *what)
 {
     if (what->copy_size <= RT_COPY_MAX) {
-        rt_block *home = block_get(w);
+        rt_block *home = rt_free_get_any();
         if (!home)
             return false;
         r->arg = (char *)home + RT_COPY_OFFSET;
@@ -121,20 +120,20 @@ static bool name_in(rt_block *r, const char *name)
     return true;
 }
 
-static void undo(rt_block *r)
+static routine_t undo(rt_block *r, int error)
 {
     rt_run_drop_copy(r);
     rt_extra_drop(r);
     rt_free_any(r);
+    return failed(error);
 }
 
-/* The general way, for everything but a plain go on a worker. */
+/* The general way, for everything but a plain go on a worker. From outside. */
 static RT_NOINLINE routine_t spawn_wish(const wish *what)
 {
     if (!what->fn || what->stack_size > ROUTINE_STACK_MAX)
         return failed(EINVAL);
-    rt_worker *w = rt_self()->worker;
-    rt_runtime *rt = what->runtime ? what->runtime : w ? w->runtime : NULL;
+    rt_runtime *rt = what->runtime ? what->runtime : rt_runtime_of(rt_self());
     if (!rt) {
         int error = 0;
         rt = rt_runtime_default(&error);
@@ -142,7 +141,7 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
             return failed(-error);
     }
 
-    rt_block *r = block_get(w);
+    rt_block *r = rt_free_get_any();
     if (!r)
         return failed(ENOMEM);
     r->arg = what->arg;
@@ -150,15 +149,15 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
         .stack_pages = what->stack_size ? rt_runtime_stack_pages(what->stack_size)
                                         : (uint32_t)(rt->stack_promised / RT_STACK_UNIT),
     };
-    if ((what->copy && !copy_in(w, r, what)) || (what->name && !name_in(r, what->name))) {
-        undo(r);
-        return failed(ENOMEM);
-    }
+    if ((what->copy && !copy_in(r, what)) || (what->name && !name_in(r, what->name)))
+        return undo(r, ENOMEM);
     if (what->told) {
         r->arg = what->told;
         r->attr.flags |= RT_FLAG_TOLD;
         what->told->block = r;
     }
+    rt_thread *t = rt_enter();
+    rt_worker *w = t->worker;
     if (w && w->runtime == rt) {
         if (w->next_id == w->end_id) {
             w->next_id = rt_block_id_range();
@@ -166,7 +165,8 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
         }
         if (what->told)
             what->told->id = w->next_id;
-        return spawn(w, r, what->where, what->fn, r->arg, r->attr.all, what->handle);
+        atomic_store_explicit(&r->runtime, rt, memory_order_relaxed); /* published with the word */
+        return spawn(t, w, r, what->where, what->fn, r->arg, r->attr.all, what->handle);
     }
 
     const uint64_t id = rt_block_id();
@@ -181,39 +181,39 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
     /* release: as in spawn. STARTED: a joiner must not take it out of the shared queue (R4) */
     atomic_store_explicit(&r->word, RT_WORD(id, RT_STARTED | what->handle), memory_order_release);
     const int rc = rt_inject(rt, r);
-    if (rc != 0) {
-
-        undo(r);
-        return failed(-rc);
-    }
-    return (routine_t){r, id};
+    rt_leave();
+    return rc != 0 ? undo(r, -rc) : (routine_t){r, id};
 }
 
 static RT_NOINLINE routine_t go_slow(const char *where, routine_fn *fn, void *arg)
 {
+    rt_leave();
     return spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg});
 }
 
 routine_t routine_go_at(const char *where, routine_fn *fn, void *arg)
 {
-    rt_worker *w = ready_to_spawn();
+    rt_thread *t = rt_enter();
+    rt_worker *w = ready_to_spawn(t);
     if (RT_UNLIKELY(!w) || RT_UNLIKELY(!fn))
         return go_slow(where, fn, arg);
-    return spawn(w, rt_free_get(w), where, fn, arg, w->attr, JOINED);
+    return spawn(t, w, rt_free_get(w), where, fn, arg, w->attr, JOINED);
 }
 
 static RT_NOINLINE int detached_slow(const char *where, routine_fn *fn, void *arg)
 {
+    rt_leave();
     const routine_t h = spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg, .handle = DETACHED});
     return h.block ? 0 : -(int)h.id;
 }
 
 int routine_go_detached_at(const char *where, routine_fn *fn, void *arg)
 {
-    rt_worker *w = ready_to_spawn();
+    rt_thread *t = rt_enter();
+    rt_worker *w = ready_to_spawn(t);
     if (RT_UNLIKELY(!w) || RT_UNLIKELY(!fn))
         return detached_slow(where, fn, arg);
-    spawn(w, rt_free_get(w), where, fn, arg, w->attr, DETACHED);
+    spawn(t, w, rt_free_get(w), where, fn, arg, w->attr, DETACHED);
     return 0;
 }
 

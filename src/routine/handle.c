@@ -46,11 +46,13 @@ int routine_cancel(routine_t h)
     if (rc != 0 || !(before & RT_STARTED) || before & RT_CANCEL)
         return rc;
     rt_membarrier_heavy();
+    (void)rt_enter();
     if (rt_wait_cancel(r, h.id))
         rt_ready_block(r);
     /* a scope that is opened from now on finds the bit */
     if (before & RT_SCOPED)
         rt_scope_cancel_below(r, h.id);
+    rt_leave();
     return 0;
 }
 
@@ -68,7 +70,7 @@ int routine_check(void)
     if (RT_UNLIKELY(me->attr.flags & RT_FLAG_LIMIT) && rt_frame_limit(me) <= rt_clock_now())
         rt_frame_expire(me);
     const int stop = rt_frame_stop(me);
-    if (RT_UNLIKELY(stop != 0) || RT_UNLIKELY(!t->worker) || me->attr.flags & RT_FLAG_SHIELD)
+    if (RT_UNLIKELY(stop != 0) || me->attr.flags & (RT_FLAG_SHIELD | RT_FLAG_THREAD))
         return stop;
     /* relaxed: nothing goes with it */
     return RT_UNLIKELY(atomic_load_explicit(&t->runtime->cancelling, memory_order_relaxed)) ? -ECANCELED : 0;
@@ -97,7 +99,7 @@ bool routine_is_finished(routine_t h)
 routine_t routine_self(void)
 {
     const rt_thread *t = rt_self();
-    if (!t->worker)
+    if (!rt_is_routine(t))
         return (routine_t){NULL, 0};
     rt_block *r = t->current;
     return (routine_t){r, RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed))}; /* its own */
@@ -120,9 +122,10 @@ const char *routine_name(routine_t h)
 
 void routine_yield(void)
 {
-    const rt_thread *t = rt_self();
-    if (t->worker)
+    const rt_thread *t = rt_enter();
+    if (RT_LIKELY(t->worker != NULL) || rt_is_routine(t))
         rt_yield();
     else
         sched_yield();
+    rt_leave();
 }

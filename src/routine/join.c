@@ -39,21 +39,22 @@ RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
     return has_room_for(t, child->attr.stack_pages);
 }
 
-/* Runs the claimed child on the stack of `me`, the current routine. Thread and worker may be others
- * afterwards: *w says which. */
+/* Runs the claimed child on the stack of `me`, the current routine, outside. Thread and worker may be others
+ * afterwards, inside again: *w says which; null: none any more. */
 RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block *child)
 {
     child->parent = me;
     rt_counter_add_release(&(*w)->counts.in_place, 1);
     t->current = child;
+    rt_leave_as(t);
     void *result = rt_context_call(&child->mark, child->fn, child->arg);
-    t = rt_self();
-    if (RT_UNLIKELY(!t->worker))
+    t = rt_enter();
+    if (RT_UNLIKELY(!t->worker) && t->forked)
         rt_run_forked(child);
     if (RT_UNLIKELY(child->attr.flags)) {
         rt_run_cleanup(child, result);
         t = rt_self();
-        if (!t->worker) /* forked by a destructor */
+        if (t->forked) /* by a destructor */
             rt_run_forked(child);
     }
     t->current = me;
@@ -64,7 +65,7 @@ RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block
 /* Now and then the worker looks whether anybody else is ready (R8). */
 RT_INLINE void breathe_sometimes(const rt_worker *w)
 {
-    if (RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) >=
+    if (RT_LIKELY(w != NULL) && RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) >=
                     w->breathe_at)) /* own */
         rt_breathe();
 }
@@ -72,7 +73,10 @@ RT_INLINE void breathe_sometimes(const rt_worker *w)
 /* After the in-place run: counts it, and now and then lets others run. */
 RT_INLINE void ended_in_place(rt_worker *w)
 {
-    rt_counter_add_release(&w->counts.in_place_ended, 1);
+    if (RT_LIKELY(w != NULL))
+        rt_counter_add_release(&w->counts.in_place_ended, 1);
+    else
+        RT_COUNT(rt_self(), in_place_ended);
     breathe_sometimes(w);
 }
 
@@ -111,6 +115,7 @@ static int wait_for(rt_block *r, void **result)
 /* The child is claimed by the joiner, but is not to run on its stack: it runs next, on one of its own. */
 static RT_COLD int run_next(rt_block *child, void **result)
 {
+    /* inside since it was claimed: there is a worker */
     rt_worker *w = rt_self()->worker;
     if (rt_ready_enter_soon(&w->ready)) {
         rt_ready_put_next(&w->ready, child);
@@ -125,7 +130,7 @@ static RT_COLD int run_next(rt_block *child, void **result)
 /* Has `r` the calling routine somewhere below it on this stack, waiting? */
 static bool is_waiting_for_me(const rt_thread *t, const rt_block *r)
 {
-    if (!t->worker)
+    if (!rt_is_routine(t))
         return false;
     for (const rt_block *p = t->current; p; p = p->parent)
         if (p == r)
@@ -156,12 +161,12 @@ static int no_block(routine_t h)
     return h.id ? -(int)h.id : -ESRCH;
 }
 
-static RT_NOINLINE int join_slow(routine_t h, void **result)
+/* Inside. */
+static int join_any(rt_thread *t, routine_t h, void **result)
 {
     rt_block *r = h.block;
     if (!r)
         return no_block(h);
-    rt_thread *t = rt_self();
     rt_worker *w = t->worker;
     if (is_waiting_for_me(t, r) && RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed)) == h.id)
         return -EDEADLK;
@@ -202,6 +207,13 @@ static RT_NOINLINE int join_slow(routine_t h, void **result)
     return deliver(status, value, result);
 }
 
+static RT_NOINLINE int join_slow(rt_thread *t, routine_t h, void **result)
+{
+    const int rc = join_any(t, h, result);
+    rt_leave();
+    return rc;
+}
+
 /* The short way's claim: wins the start of a child that nothing has happened to yet but `flags`, and with
  * CLAIMED the handle. Its entry is taken out if that is easy: *entry_gone. False: lost, nothing changed. */
 RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flags, bool newest,
@@ -230,7 +242,17 @@ RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flag
     return true;
 }
 
-/* The short way's end where there is more to do than usual. */
+/* The short way's ends where there is more to do than usual. */
+
+static RT_COLD int too_large_for_here(rt_block *r, bool entry_gone, void **result)
+{
+    if (entry_gone) /* acq_rel: as every change of the word */
+        atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
+    const int rc = run_next(r, result);
+    rt_leave();
+    return rc;
+}
+
 static RT_COLD int ended_with_more(rt_worker *w, rt_block *r, bool entry_gone, void *value, void **result)
 {
     const int status = r->attr.status;
@@ -238,9 +260,10 @@ static RT_COLD int ended_with_more(rt_worker *w, rt_block *r, bool entry_gone, v
         rt_recycle(r);
     else
         rt_release(r);
-    if (w->dead != 0)
+    if (w && w->dead != 0)
         rt_bury(w);
     ended_in_place(w);
+    rt_leave();
     return deliver(status, value, result);
 }
 
@@ -274,7 +297,7 @@ int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages)
         rt_recycle(r);
     else
         rt_release(r);
-    if (w->dead != 0)
+    if (w && w->dead != 0)
         rt_bury(w);
     ended_in_place(w);
     return RT_RAN;
@@ -283,27 +306,24 @@ int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages)
 int routine_join(routine_t h, void **result)
 {
     rt_block *r = h.block;
-    rt_thread *t = rt_self();
+    rt_thread *t = rt_enter();
     rt_worker *w = t->worker;
     /* The short way: a child whose entry is the newest on this worker's deque, or the oldest (children joined
      * in the order of their start). An empty deque shows an old entry, so its runtime is looked at too (R14).
      */
     if (RT_UNLIKELY(!w))
-        return join_slow(h, result);
+        return join_slow(t, h, result);
     rt_block *me = t->current;
     const bool newest = rt_deque_is_newest(&w->deque, r);
     bool entry_gone;
     if (RT_UNLIKELY(!newest && !rt_deque_is_oldest(&w->deque, r)) ||
         RT_UNLIKELY(rt_block_runtime(r) != w->runtime) || RT_UNLIKELY(me->attr.flags & RT_FLAG_LIMIT) ||
         RT_UNLIKELY(!claim_fresh(w, r, h.id, 0, newest, &entry_gone)))
-        return join_slow(h, result);
-    if (RT_UNLIKELY(!has_room(t, r))) {
-        if (entry_gone) /* acq_rel: as every change of the word */
-            atomic_fetch_and_explicit(&r->word, ~(uint64_t)RT_ENTRY, memory_order_acq_rel);
-        return run_next(r, result);
-    }
+        return join_slow(t, h, result);
+    if (RT_UNLIKELY(!has_room(t, r)))
+        return too_large_for_here(r, entry_gone, result);
     void *value = run_in_place(t, &w, me, r);
-    if (RT_UNLIKELY(r->attr.flags & (RT_FLAG_EXTRA | RT_FLAG_PANIC)))
+    if (RT_UNLIKELY(r->attr.flags & (RT_FLAG_EXTRA | RT_FLAG_PANIC)) || RT_UNLIKELY(!w))
         return ended_with_more(w, r, entry_gone, value, result);
     if (result)
         *result = value;
@@ -318,6 +338,7 @@ int routine_join(routine_t h, void **result)
     if (RT_UNLIKELY(w->dead != 0))
         rt_bury(w);
     ended_in_place(w);
+    rt_leave();
     return 0;
 }
 

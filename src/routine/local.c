@@ -107,8 +107,7 @@ rt_extra *rt_local_extra(rt_block *r)
     rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_relaxed); /* own */
     if (extra)
         return extra;
-    rt_worker *w = rt_self()->worker;
-    rt_block *home = w ? rt_free_get(w) : rt_block_get();
+    rt_block *home = rt_free_get_any();
     if (!home)
         return NULL;
     extra = (rt_extra *)(void *)((char *)home + RT_COPY_OFFSET);

@@ -165,7 +165,7 @@ int routine_oneshot_send(routine_oneshot_t *o, void *value)
                                                   wake ? RT_ONESHOT_TAKEN : RT_ONESHOT_FULL,
                                                   memory_order_acq_rel, memory_order_acquire));
     if (wake)
-        rt_ready_block(wake);
+        rt_ready_outside(wake);
     return 0;
 }
 
@@ -224,7 +224,9 @@ int routine_oneshot_recv(routine_oneshot_t *o, void **value)
     if (atomic_load_explicit(&i->state, memory_order_acquire) !=
         RT_ONESHOT_FULL) { /* pairs with the sender */
         receiver r = {.oneshot = i};
+        (void)rt_enter();
         const int rc = rt_wait(enter_alone, &r, INT64_MAX, false);
+        rt_leave();
         if (r.error)
             return r.error;
         if (rc != 0)

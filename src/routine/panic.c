@@ -62,7 +62,13 @@ static void report(const routine_panic_t *panic, const rt_message *m)
 static void unheard(const routine_panic_t *panic, const rt_message *m)
 {
     routine_panic_hook_t *fn = atomic_load_explicit(&hook, memory_order_acquire);
-    if (fn && fn(panic) && panic->id)
+    const bool inside = atomic_load_explicit(&rt_self()->inside, memory_order_relaxed) != 0; /* own */
+    if (inside)
+        rt_leave();
+    const bool goes_on = fn && fn(panic) && panic->id;
+    if (inside)
+        (void)rt_enter();
+    if (goes_on)
         return;
     report(panic, m);
     abort();
@@ -132,14 +138,14 @@ void routine_panic(const char *format, ...)
     va_end(args);
     const rt_thread *t = rt_thread_here();
     rt_block *r = t->current;
-    if (t->worker && !r->mark)
+    if (rt_is_routine(t) && !r->mark)
         rt_panic("routine_panic() was called by the destructor of a routine-local value, when the routine "
                  "had ended: %s",
                  text_of(message));
     say(r, message);
     rt_frame_unwind(r);
     message = said(r);
-    if (!rt_self()->worker) {
+    if (!rt_is_routine(rt_self())) {
         const routine_panic_t panic = {.message = text_of(message), .name = "", .where = ""};
         unheard(&panic, message);
     }

@@ -47,7 +47,9 @@ void rt_run_cleanup(rt_block *r, void *value)
     if (extra && extra->cleanup) {
         rt_frame around;
         rt_frame_shield(&around, r, rt_here()); /* R11 */
+        rt_leave();
         extra->cleanup(r);
+        (void)rt_enter();
         rt_frame_end(&around);
     }
     drop_argument(r, value);
@@ -114,15 +116,17 @@ void rt_run_stack(void *passed)
             rt_run_fail(r, -ECANCELED);
         } else {
             rt_counter_add_release(&rt_self()->worker->counts.started, 1);
+            rt_leave();
             void *result = rt_context_call(&r->mark, r->fn, r->arg);
-            if (RT_UNLIKELY(!rt_self()->worker))
+            if (RT_UNLIKELY(rt_enter()->forked))
                 rt_run_forked(r);
             if (RT_UNLIKELY(r->attr.flags))
                 rt_run_cleanup(r, result);
-            if (RT_UNLIKELY(!rt_self()->worker)) /* forked by a destructor */
+            const rt_thread *t = rt_self();
+            if (RT_UNLIKELY(t->forked)) /* by a destructor */
                 rt_run_forked(r);
             /* before the result: a joiner finds it counted */
-            rt_counter_add_release(&rt_self()->worker->counts.completed, 1);
+            RT_COUNT(t, completed);
             finish(r, result, r->attr.status);
         }
         r = rt_stack_next(stack);
@@ -131,8 +135,8 @@ void rt_run_stack(void *passed)
 
 void routine_exit(void *result)
 {
-    rt_thread *t = rt_self();
-    if (!t->worker) {
+    const rt_thread *t = rt_self();
+    if (!rt_is_routine(t)) {
         if (t->forked)
             rt_run_forked(t->current);
         rt_panic(

@@ -26,6 +26,7 @@
 #include "routine.h"
 
 #define STACK_DEFAULT ((size_t)128 << 10)
+#define SPARE_MOST    256 /* threads besides one for each worker */
 #define FIRST_BREATH  16 /* in-place runs of a worker before it knows how long they take (scheduler.c) */
 
 /* rt_runtime.state */
@@ -73,9 +74,11 @@ static void fork_child(void)
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
     rt_thread *t = rt_self();
-    if (t->worker) {
+    if (t->runtime) {
         pthread_sigmask(SIG_SETMASK, &t->runtime->signals, NULL); /* it is a plain thread now */
         t->worker = NULL;
+        t->runtime = NULL;
+        atomic_store_explicit(&t->asked, RT_ASKED_NOT, memory_order_relaxed); /* nobody else is here */
         t->seat = &rt_no_seat;
         t->forked = true;
         rt_block *stand_in = rt_block_get();
@@ -136,6 +139,7 @@ static void *thread_main(void *arg)
         rt_futex_wait(gate, GATE_SHUT, INT64_MAX);
 
     find_own_stack(&t->own);
+    atomic_store_explicit(&t->tid, rt_thread_number(), memory_order_relaxed); /* a figure */
     rt_self_set(t);
     void *signals = rt_overflow_attach();
     rt_thread_run(t);
@@ -150,14 +154,9 @@ static size_t start_threads(rt_runtime *rt, const routine_runtime_config_t *conf
     size_t started = 0;
     *error = 0;
     while (started < rt->worker_count) {
-        rt_thread *t = &rt->threads[started];
-        t->worker = &rt->workers[started];
-        t->seat = t->worker->seat;
-        t->runtime = rt;
-        char name[40];
-        snprintf(name, sizeof name, "%s-%zu", rt->name, started);
-        const int cpu = config->cpu_count ? config->cpus[started % config->cpu_count] : -1;
-        *error = rt_thread_create(&t->id, name, cpu, thread_main, t);
+        rt_worker *w = &rt->workers[started];
+        w->cpu = config->cpu_count ? config->cpus[started % config->cpu_count] : -1;
+        *error = rt_threads_add(rt, w);
         if (*error != 0)
             break;
         started++;
@@ -182,7 +181,6 @@ static void worker_end(rt_worker *w)
 static void dispose(rt_runtime *rt)
 {
     free(rt->workers);
-    free(rt->threads);
     free(rt);
 }
 
@@ -219,9 +217,8 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     if (!rt)
         return NULL;
     rt->workers = lines(workers * sizeof *rt->workers);
-    rt->threads = lines(workers * sizeof *rt->threads);
     atomic_store_explicit(&rt->refs, 1, memory_order_relaxed); /* nobody else knows it */
-    if (!rt->workers || !rt->threads) {
+    if (!rt->workers) {
         dispose(rt);
         return NULL;
     }
@@ -246,6 +243,8 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     rt->stack_promised = stack_promised;
     rt->entry = rt_run_stack;
     rt->fail = rt_run_fail;
+    rt->threads.main = thread_main;
+    rt->threads.spare_most = SPARE_MOST;
     rt->control = rt_control_now(); /* its threads inherit them too */
     pthread_sigmask(SIG_SETMASK, NULL, &rt->signals);
     rt_idle_init(&rt->idle);
@@ -280,16 +279,19 @@ int routine_runtime_new(routine_runtime_t **runtime, const routine_runtime_confi
     rt_runtime *rt = allocate(workers, stack, config->name ? config->name : "routines");
     if (!rt)
         return -ENOMEM;
+    if (config->spare_threads)
+        rt->threads.spare_most = config->spare_threads;
     int error;
     const size_t started = start_threads(rt, config, &error);
     for (size_t i = started; i < rt->worker_count; i++)
         worker_end(&rt->workers[i]);
-    rt->worker_count = rt->thread_count = started;
+    rt->worker_count = started;
     if (started == 0) {
         workers_end(rt);
         dispose(rt);
         return error;
     }
+    rt_monitor_start(rt);
     rt_lock_acquire(&registry.lock);
     rt->next = registry.all;
     registry.all = rt;
@@ -326,8 +328,7 @@ routine_runtime_t *routine_runtime_default(void)
 
 routine_runtime_t *routine_runtime_current(void)
 {
-    const rt_thread *t = rt_self();
-    return t->worker ? t->runtime : NULL;
+    return rt_runtime_of(rt_self());
 }
 
 size_t routine_runtime_workers(const routine_runtime_t *runtime)
@@ -384,8 +385,8 @@ static void stop_threads(rt_runtime *rt)
     atomic_store_explicit(&rt->stopping, true, memory_order_release); /* pairs with stopping() in search.c */
     rt_membarrier_light();                                            /* as for a push: idle.h, I1 */
     rt_idle_wake_all(&rt->idle);
-    for (size_t i = 0; i < rt->thread_count; i++)
-        pthread_join(rt->threads[i].id, NULL);
+    rt_monitor_stop(rt);
+    rt_threads_stop(rt);
     rt_runtime_clear(rt);
     rt_stack_pool_destroy(&rt->stacks);
 }
@@ -457,7 +458,9 @@ int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeou
     pthread_t thread;
     if (!mine || rt_thread_create(&thread, "shutdown", -1, run_errand, &e) != 0)
         return shut_down(runtime, how, deadline);
+    (void)rt_enter();
     rt_oneshot_wait((rt_oneshot *)(void *)&e.done, INT64_MAX); /* it has a limit of its own */
+    rt_leave();
     pthread_join(thread, NULL);                                /* it has nothing left to do */
     return e.rc;
 }

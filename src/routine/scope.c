@@ -63,10 +63,12 @@ void routine_scope_cancel(routine_scope_t *scope_)
     if (s->generation != generation_now())
         return; /* its children are the parent process's */
     rt_block *woken;
+    (void)rt_enter();
     rt_lock_acquire(&s->lock);
     rt_family_cancel(s, &woken);
     rt_lock_release(&s->lock);
     rt_family_wake(woken);
+    rt_leave();
 }
 
 /* ---- children ---- */
@@ -162,8 +164,7 @@ static rt_child *make(rt_scope *s, routine_scope_fn *fn, void *arg, const void *
     const size_t bytes = sizeof(rt_child) + (copy ? size : 0);
     rt_child *c;
     if (bytes <= RT_COPY_MAX) {
-        rt_worker *w = rt_self()->worker;
-        rt_block *home = w ? rt_free_get(w) : rt_block_get();
+        rt_block *home = rt_free_get_any();
         if (!home)
             return NULL;
         c = (rt_child *)(void *)((char *)home + RT_COPY_OFFSET);
@@ -176,7 +177,7 @@ static rt_child *make(rt_scope *s, routine_scope_fn *fn, void *arg, const void *
     return c;
 }
 
-/* Under s->lock, which is left meanwhile: until one more child may be there. */
+/* Under s->lock, which is left meanwhile: until one more child may be there. From outside. */
 static int await_slot(rt_scope *s)
 {
     while (s->count >= s->limit && !s->canceled) {
@@ -185,7 +186,9 @@ static int await_slot(rt_scope *s)
         if (rc != 0)
             return rc;
         rt_queue_append(&s->slots, &w);
+        (void)rt_enter();
         rc = rt_wait_locked(&s->lock, &w, false);
+        rt_leave();
         rt_lock_acquire(&s->lock);
         if (rc != 0) {
             if (rt_waiter_is_queued(&w))
@@ -206,7 +209,7 @@ static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *f
         return -ECANCELED;
     const rt_thread *t = rt_self();
     int rc = 0;
-    if (!t->worker && !rt_runtime_default(&rc)) /* so that it need not be started under the lock */
+    if (!rt_is_routine(t) && !rt_runtime_default(&rc)) /* so that it need not be started under the lock */
         return rc;
     rt_child *c = make(s, fn, arg, copy, size);
     if (!c)
@@ -223,14 +226,13 @@ static int start(const char *where, routine_scope_t *scope_, routine_scope_fn *f
         if (rc != 0) {
             unlink_from(&s->fresh, c);
             s->count--;
-            if ((slot = rt_queue_take(&s->slots)) != NULL) { /* it may be luckier */
+            if ((slot = rt_queue_take(&s->slots)) != NULL) /* it may be luckier */
                 slot->result = 0;
-                slot->next = NULL;
-            }
         }
     }
     rt_lock_release(&s->lock);
-    rt_ready_all(slot);
+    if (slot)
+        rt_ready_outside(slot->who);
     if (rc != 0)
         release(c);
     return rc;
@@ -275,7 +277,7 @@ static rt_child *unbegun(rt_scope *s)
     return NULL;
 }
 
-/* Under s->lock, which is left meanwhile: until there are no children. Runs them here where it can; not under
+/* Inside, under s->lock, which is left meanwhile: until there are no children. Runs them here where it can; not under
  * a limit, which has to end the wait, unless deaf. */
 static int await_children(rt_scope *s, bool deaf)
 {
@@ -316,6 +318,7 @@ static void close_scope(void *arg)
     rt_scope *s = arg;
     if (s->generation != generation_now())
         return; /* its children and its list are the parent process's */
+    (void)rt_enter();
     rt_lock_acquire(&s->lock);
     if (s->count != 0) {
         rt_block *woken;
@@ -326,6 +329,7 @@ static void close_scope(void *arg)
     }
     (void)await_children(s, true);
     rt_lock_release(&s->lock);
+    rt_leave();
     if (s->listed)
         rt_family_leave(s);
     if (s->panicked)
@@ -366,6 +370,7 @@ int routine_scope_join(routine_scope_t *scope_, int *error)
     /* relaxed: its own */
     if (me != s->owner || RT_WORD_ID(atomic_load_explicit(&me->word, memory_order_relaxed)) != s->owner_id)
         return -EPERM;
+    (void)rt_enter();
     rt_lock_acquire(&s->lock);
     int rc = rt_frame_stop(me); /* also without children: some may not have been started because of that */
     if (rc == 0)
@@ -373,6 +378,7 @@ int routine_scope_join(routine_scope_t *scope_, int *error)
     if (rc == 0 && s->cut && rt_frame_stop(me) == -ECANCELED)
         rc = -ECANCELED; /* the children have not done what they were to do, because of the caller's own */
     rt_lock_release(&s->lock);
+    rt_leave();
     if (rc != 0)
         return rc;
     if (s->error == -ENOTRECOVERABLE && s->panicked) {

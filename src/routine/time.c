@@ -15,7 +15,12 @@ int64_t routine_now(void)
 int routine_sleep_until(int64_t at)
 {
     const int stop = rt_frame_stop(rt_self()->current);
-    return stop != 0 ? stop : rt_sleep_until(at);
+    if (stop != 0)
+        return stop;
+    (void)rt_enter();
+    const int rc = rt_sleep_until(at);
+    rt_leave();
+    return rc;
 }
 
 int routine_sleep(int64_t ns)

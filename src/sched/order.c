@@ -45,8 +45,18 @@ void rt_free_flush(rt_worker *w)
     w->free_count = 0;
 }
 
+rt_block *rt_free_get_any(void)
+{
+    const bool entered = rt_enter_if();
+    rt_worker *w = rt_self()->worker;
+    rt_block *r = w ? rt_free_get(w) : rt_block_get();
+    rt_leave_if(entered);
+    return r;
+}
+
 void rt_free_any(rt_block *r)
 {
+    const bool entered = rt_enter_if();
     rt_worker *w = rt_self()->worker;
     rt_block_blank(r);
     if (w) {
@@ -55,6 +65,7 @@ void rt_free_any(rt_block *r)
     } else {
         rt_block_put(r);
     }
+    rt_leave_if(entered);
 }
 
 void rt_extra_drop(rt_block *r)

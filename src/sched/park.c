@@ -13,11 +13,6 @@
 
 #define NEXT_IN_A_ROW 16
 
-void rt_enter_slow(rt_thread *t)
-{
-    (void)t;
-}
-
 /* ---- plain threads ---- */
 
 static pthread_key_t plain_key;
@@ -88,13 +83,13 @@ void rt_park(rt_commit_fn *fn, void *arg)
     rt_thread *t = rt_thread_here();
     rt_worker *w = t->worker;
     rt_block *r = t->current;
-    if (!w) {
+    if (RT_UNLIKELY(r->attr.flags & RT_FLAG_THREAD)) {
         park_thread(r, fn, arg, INT64_MAX);
         return;
     }
     rt_commit c = {fn, arg, r};
-    rt_counter_add(&w->counts.parks, 1);
-    rt_switch_leave(t, rt_switch_standing(t, r), &r->sp, rt_order_pick(w), &c, false);
+    RT_COUNT(t, parks);
+    rt_switch_leave(t, rt_switch_standing(t, r), &r->sp, w ? rt_order_pick(w) : NULL, &c, false);
 }
 
 /* The short way of a park: straight to the routine that was woken first. False: not now. */
@@ -164,9 +159,9 @@ _Static_assert(sizeof(rt_alarm) <= RT_COPY_MAX, "an alarm fits into a control bl
 
 /* An alarm for r. They stand in control blocks, like closures, and close together: the wheel walks over them,
  * and on parked stacks each would be in a page of its own. Without memory `own` has to do. */
-static rt_alarm *alarm_get(rt_worker *w, rt_alarm *own, rt_block *r, int64_t when)
+static rt_alarm *alarm_get(rt_alarm *own, rt_block *r, int64_t when)
 {
-    rt_block *home = rt_free_get(w);
+    rt_block *home = rt_free_get_any();
     rt_alarm *alarm = home ? (rt_alarm *)(void *)((char *)home + RT_COPY_OFFSET) : own;
     *alarm = (rt_alarm){.timer = {.when = when}, .who = r};
     return alarm;
@@ -185,10 +180,11 @@ static bool publish(rt_block *r, void *arg)
 {
     const shared s = *(const shared *)arg;
     if (s.alarm) {
-        rt_worker *w = rt_self()->worker;
+        const rt_thread *t = rt_self();
+        rt_worker *w = t->worker ? t->worker : &t->runtime->workers[0];
         const int64_t when = s.alarm->timer.when;
         rt_timers_add(&w->timers, s.alarm);
-        rt_idle_alarm(&w->runtime->idle, when);
+        rt_idle_alarm(&t->runtime->idle, when);
     }
     /* if fn says no, nobody else has seen it, and the clock has at most left a note: it goes on */
     if (!s.fn(r, s.arg)) {
@@ -221,7 +217,7 @@ int rt_wait(rt_commit_fn *fn, void *arg, int64_t deadline, bool deaf)
     rt_block *r = t->current;
     const int64_t limit = rt_frame_limit(r);
     const int64_t until = deadline < limit ? deadline : limit;
-    if (!t->worker) {
+    if (r->attr.flags & RT_FLAG_THREAD) {
         rt_wait_begin(r, RT_WAIT_SEALED);
         park_thread(r, fn, arg, until);
         return how_it_ended(r, deadline, limit);
@@ -231,7 +227,7 @@ int rt_wait(rt_commit_fn *fn, void *arg, int64_t deadline, bool deaf)
                 .arg = arg,
                 .wait = rt_wait_begin(r, RT_WAIT_SHARED),
                 .deaf = deaf || (r->attr.flags & RT_FLAG_SHIELD),
-                .alarm = until == INT64_MAX ? NULL : alarm_get(t->worker, &own, r, until)};
+                .alarm = until == INT64_MAX ? NULL : alarm_get(&own, r, until)};
     rt_park(publish, &s);
     if (s.alarm)
         alarm_put(s.alarm, &own);
@@ -375,6 +371,13 @@ void rt_ready_block(rt_block *r)
         ready_local(t->worker, r);
     else
         rt_order_share(rt, r, true);
+}
+
+void rt_ready_outside(rt_block *r)
+{
+    const bool entered = rt_enter_if();
+    rt_ready_block(r);
+    rt_leave_if(entered);
 }
 
 void rt_ready_all(rt_waiter *list)

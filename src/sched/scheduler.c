@@ -69,12 +69,13 @@ static bool stack_left(rt_block *nobody, void *arg)
 {
     (void)nobody;
     rt_stack *stack = arg;
-    rt_worker *w = rt_self()->worker;
-    rt_counter_add(&w->counts.stacks_left, 1);
+    const rt_thread *t = rt_self();
+    rt_worker *w = t->worker;
+    RT_COUNT(t, stacks_left);
     rt_stack_check(stack);
-    if (rt_stack_is_large(stack)) {
+    if (rt_stack_is_large(stack) || !w) {
         stack->link = NULL;
-        rt_stack_give(&w->runtime->stacks, stack);
+        rt_stack_give(&t->runtime->stacks, stack);
         return true;
     }
     stack->link = w->stacks;
@@ -115,7 +116,7 @@ void rt_switch_leave(rt_thread *t, rt_stack *from, void **save, rt_block *next, 
     if (!next) {
         t->stack = &t->own;
         t->current = NULL;
-        rt_counter_add(&t->worker->counts.switches, 1);
+        RT_COUNT(t, switches);
     }
     rt_switch_arrived(rt_switch_stacks(from, save, stack, sp, c, last));
 }
@@ -134,7 +135,7 @@ rt_block *rt_stack_next(rt_stack *stack)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
-    rt_block *next = rt_order_pick(w);
+    rt_block *next = w ? rt_order_pick(w) : NULL;
     if (next && !next->stack && !rt_stack_is_large(stack) &&
         rt_stack_ordinary(&w->runtime->stacks, (size_t)next->attr.stack_pages * RT_STACK_UNIT)) {
         rt_stack_check(stack);
@@ -159,14 +160,16 @@ void rt_notify_slow(rt_worker *w)
 static bool yielded(rt_block *r, void *arg)
 {
     (void)arg;
-    rt_worker *w = rt_self()->worker;
-    if (RT_LIKELY(rt_ready_enter_soon(&w->ready))) {
+    const rt_thread *t = rt_self();
+    rt_worker *w = t->worker;
+    if (RT_LIKELY(w != NULL) && RT_LIKELY(rt_ready_enter_soon(&w->ready))) {
         rt_ready_append_yielded(&w->ready, r);
         rt_ready_leave(&w->ready);
         rt_notify(w); /* whoever it yields to may have been the last visible one */
     } else {
-        rt_counter_add(&w->counts.spills, 1);
-        rt_order_share(w->runtime, r, false);
+        if (w)
+            rt_counter_add(&w->counts.spills, 1);
+        rt_order_share(t->runtime, r, false);
     }
     return true;
 }
@@ -175,7 +178,7 @@ static void yield_to(rt_thread *t, rt_block *next)
 {
     rt_block *r = t->current;
     rt_commit c = {yielded, NULL, r};
-    rt_counter_add(&t->worker->counts.yields, 1);
+    RT_COUNT(t, yields);
     rt_switch_leave(t, rt_switch_standing(t, r), &r->sp, next, &c, false);
 }
 
@@ -201,10 +204,13 @@ static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
 bool rt_yield(void)
 {
     rt_thread *t = rt_self();
-
     rt_worker *w = t->worker;
-    if (RT_UNLIKELY(!w))
-        return false;
+    if (RT_UNLIKELY(!w)) {
+        if (!rt_is_routine(t))
+            return false;
+        yield_to(t, NULL); /* H6: it goes on when a worker takes it up */
+        return true;
+    }
     if (rt_order_look_is_due(w))
         rt_order_look_at_timers(w);
     if (RT_UNLIKELY(++w->tick % RT_UNUSUAL_PICK == 0) || RT_UNLIKELY(rt_deque_size(&w->deque) != 0) ||
@@ -235,6 +241,8 @@ void rt_breathe(void)
 {
     rt_thread *t = rt_self();
     rt_worker *w = t->worker;
+    if (!w)
+        return;
     /* as many runs until the next one as take BREATH_EVERY, if they take as long as the last ones */
     const int64_t now = rt_clock_now();
     const int64_t each = (now - w->breathed_at) / ((int64_t)w->breaths + 1) + 1;
@@ -258,8 +266,11 @@ void rt_breathe(void)
 
 void rt_thread_run(rt_thread *t)
 {
-    atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in rt_search_work */
+    if (t->worker)
+        atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in rt_search_work */
     for (;;) {
+        if (!t->worker && !rt_threads_wait(t)) /* H6 */
+            return;
         rt_block *r = t->stackless;
         t->stackless = NULL;
         if (!r && !(r = rt_order_pick(t->worker)) && !(r = rt_search_work(t->worker)))
@@ -297,7 +308,8 @@ uint64_t rt_runtime_live(rt_runtime *rt)
 {
     /* all completed before all spawned (R13): then the difference is never negative, and 0 is true: with
      * nothing alive only an outsider could start something */
-    uint64_t completed = 0;
+    uint64_t completed =
+        rt_counter_read(&rt->counts.completed) + rt_counter_read(&rt->counts.in_place_ended);
     for (size_t i = 0; i < rt->worker_count; i++)
         completed += rt_counter_read(&rt->workers[i].counts.completed) +
                      rt_counter_read(&rt->workers[i].counts.in_place_ended);

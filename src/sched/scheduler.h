@@ -15,28 +15,76 @@
 #include "wait.h"
 #include "worker.h"
 
-RT_COLD void rt_enter_slow(rt_thread *t);
+RT_COLD void rt_enter_slow(rt_thread *t, uint32_t was);
 
 /*
- * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away. Whatever
- * looks at t->worker or t->seat, or may park, make ready or lock an rt_bias, is done inside. Not nested: what
- * is called by the user as well is not called by the library itself, or outside. Around callbacks of the
- * user, and system calls that may block, the thread leaves and enters again; the worker may be gone then.
+ * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away (monitor.h).
+ * Whatever looks at t->worker or t->seat, parks, makes ready, or enters an rt_bias, is done inside. Not
+ * nested: what the user calls too is not called by the library from inside. Around callbacks of the user, and
+ * system calls that may block, it leaves and enters again; its worker may be gone then.
  */
 RT_INLINE rt_thread *rt_enter(void)
 {
     rt_thread *t = rt_self();
-    atomic_store_explicit(&t->inside, 1, memory_order_relaxed);
-    rt_membarrier_light();
-    if (RT_UNLIKELY(atomic_load_explicit(&t->asked, memory_order_relaxed) != 0))
-        rt_enter_slow(t);
+    const uint32_t was = atomic_load_explicit(&t->inside, memory_order_relaxed); /* own */
+    atomic_store_explicit(&t->inside, 1, memory_order_relaxed);                  /* H2 */
+    /* only where there are free light barriers is anything taken: so this is one */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (RT_UNLIKELY((was | atomic_load_explicit(&t->asked, memory_order_relaxed)) != 0)) /* H2 */
+        rt_enter_slow(t, was);
     return t;
 }
 
+/* t is the calling thread. */
+RT_INLINE void rt_leave_as(rt_thread *t)
+{
+    atomic_store_explicit(&t->inside, 0, memory_order_release); /* H3 */
+}
+
+/* The thread may be another one than that which has entered. */
 RT_INLINE void rt_leave(void)
 {
-    atomic_store_explicit(&rt_self()->inside, 0, memory_order_release);
+    rt_leave_as(rt_self());
 }
+
+/* For what is called from inside and from outside, and seldom. False: it was inside. */
+RT_INLINE bool rt_enter_if(void)
+{
+    const bool outside = atomic_load_explicit(&rt_self()->inside, memory_order_relaxed) == 0; /* own */
+    if (outside)
+        (void)rt_enter();
+    return outside;
+}
+
+RT_INLINE void rt_leave_if(bool entered)
+{
+    if (entered)
+        rt_leave();
+}
+
+/* Does the thread run a routine? (It may do so without a worker.) */
+RT_INLINE bool rt_is_routine(const rt_thread *t)
+{
+    return t->current && !(t->current->attr.flags & RT_FLAG_THREAD);
+}
+
+/* The runtime of the routine that it runs, or null. */
+RT_INLINE rt_runtime *rt_runtime_of(const rt_thread *t)
+{
+    return rt_is_routine(t) ? t->runtime : NULL;
+}
+
+/* One more of a counter of the worker, or, without one, of the runtime. */
+#define RT_COUNT(t, field)                                                                                   \
+    do {                                                                                                     \
+        if (RT_LIKELY((t)->worker != NULL)) {                                                                \
+            rt_counter_add_release(&(t)->worker->counts.field, 1);                                           \
+        } else {                                                                                             \
+            rt_lock_acquire(&(t)->runtime->lock);                                                            \
+            rt_counter_add_release(&(t)->runtime->counts.field, 1);                                          \
+            rt_lock_release(&(t)->runtime->lock);                                                            \
+        }                                                                                                    \
+    } while (0)
 
 /*
  * Runs on the other side of a park, when the routine `r` is saved: here it is published
@@ -92,7 +140,10 @@ int rt_sleep_until(int64_t deadline);
 /* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
 void rt_ready_block(rt_block *r);
 
-/* The same, of a routine, by the worker w that the caller is. */
+/* The same, for callers that may be outside. */
+RT_COLD void rt_ready_outside(rt_block *r);
+
+/* The same as rt_ready_block, of a routine, by the worker w that the caller is. */
 void rt_ready_local(rt_worker *w, rt_block *r);
 
 /* All of a list that rt_queue_take_all has made. */

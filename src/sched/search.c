@@ -232,6 +232,9 @@ rt_block *rt_search_work(rt_worker *w)
         w->poor = 0;
     }
     rt_idle_found(&rt->idle);
-    atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above */
+    atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above; H8 */
+    rt_membarrier_light();
+    if (RT_UNLIKELY(atomic_load_explicit(&rt->monitor.asleep, memory_order_relaxed)) && r) /* ordered by the barrier */
+        rt_monitor_wake(rt);
     return r;
 }

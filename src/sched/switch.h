@@ -40,7 +40,7 @@ RT_INLINE void rt_switch_arrived(void *passed)
         const bool canceled = rt_wait_open(r, (word & RT_LEAVE_SHARED) != 0);
         rt_seat_go(rt_self()->seat);
         if (RT_UNLIKELY(canceled))
-            rt_ready_local(rt_self()->worker, r);
+            rt_ready_block(r);
     } else if (what == RT_LEAVE_LIST) {
         rt_ready_leave(&rt_self()->worker->ready);
     } else if (what == RT_LEAVE_LOCK) {
@@ -48,12 +48,12 @@ RT_INLINE void rt_switch_arrived(void *passed)
         const bool canceled = rt_wait_open(r, (word & RT_LEAVE_SHARED) != 0);
         rt_bias_unlock(bias);
         if (RT_UNLIKELY(canceled))
-            rt_ready_local(rt_self()->worker, r);
+            rt_ready_block(r);
     } else if (passed) {
         const rt_commit *c = passed;
         r = c->r; /* *c is gone once r is published */
         if (RT_UNLIKELY(!c->fn(r, c->arg)))
-            rt_ready_local(rt_self()->worker, r);
+            rt_ready_block(r);
     }
 }
 

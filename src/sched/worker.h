@@ -21,9 +21,11 @@
 #include "block.h"
 #include "deque.h"
 #include "idle.h"
+#include "monitor.h"
 #include "ready.h"
 #include "stack.h"
 #include "timers.h"
+#include "threads.h"
 
 /* Counters: each written by one worker (those of the runtime itself: under the lock of the
  * shared queue), read by anybody. */
@@ -57,6 +59,7 @@ typedef struct rt_worker {
     uint64_t random;
     rt_runtime *runtime;
     size_t index;
+    int cpu;           /* its threads may run there only; negative: anywhere */
     rt_seat *seat;     /* bias.h */
     _Atomic bool busy; /* not looking for work; read by anybody */
     rt_deque deque;
@@ -65,29 +68,48 @@ typedef struct rt_worker {
     /* shared */
     RT_ALIGNED rt_sleeper sleeper;
     RT_ALIGNED rt_timers timers;
+    /* the monitor's (monitor.h) */
+    struct rt_thread *holder;
+    uint64_t seen;      /* its progress, */
+    int64_t seen_since; /* and since when it has been that; 0: it was at rest */
+    int64_t cpu_since;  /* the CPU time of its thread then */
 } rt_worker;
+
+/* A routine that kept its worker to itself (monitor.h). */
+typedef struct {
+    const char *where;
+    char name[RT_NAME_MAX];
+} rt_offence;
 
 typedef struct rt_thread {
     rt_worker *worker;       /* null: it may not run routines; a plain thread never may */
     rt_seat *seat;           /* the worker's; rt_no_seat without a worker */
-    _Atomic uint32_t inside; /* it is in the library's code, and not in its user's */
-    _Atomic uint32_t asked;
+    _Atomic uint32_t inside; /* it is in the library's code, and not in its user's: monitor.h, H1 */
+    _Atomic uint32_t asked;  /* RT_ASKED_…: its worker is wanted: H2 */
     rt_block *current;   /* the routine that it runs; a plain thread's stand-in */
     rt_stack *stack;     /* what it stands on: a routine's or its own */
     rt_block *stackless; /* it was to run next, but there was no memory for its stack */
     rt_stack own;        /* its own stack, on which it looks for work */
     void *sp;            /* of its own stack, while it runs a routine */
-    rt_runtime *runtime;
+    rt_runtime *runtime; /* null: a plain thread */
     pthread_t id;
     bool forked; /* in a child forked from within a routine: it stands on that routine's stack */
+    /* threads.h */
+    _Atomic int32_t tid;     /* the kernel's number; set before its worker can be taken */
+    _Atomic uint32_t permit; /* a futex: 1 when it has been given a worker, or is to end */
+    /* under the lock of its runtime's threads */
+    struct rt_thread *link; /* among those that wait for a worker, or have ended */
+    struct rt_thread *next; /* among all */
+    /* monitor.h */
+    _Atomic bool stuck; /* its worker was taken from it, and it has not come back */
+    int64_t stuck_since;
+    rt_offence offence; /* what it was stuck in */
 } rt_thread;
 
 struct routine_runtime {
     /* constant once it runs */
     rt_worker *workers;
     size_t worker_count;
-    rt_thread *threads;
-    size_t thread_count;
     size_t stack_promised;
     void (*entry)(void *);         /* what runs first on a routine's stack */
     void (*fail)(rt_block *, int); /* ends a routine that never ran, with this status */
@@ -97,13 +119,15 @@ struct routine_runtime {
     _Atomic uint32_t gate; /* the threads wait here until it is known how many there are (runtime.c) */
     rt_stack_pool stacks;
     rt_idle idle;
+    rt_threads threads;
+    rt_monitor monitor;
     /* the shared queue: what comes from outside, and spills */
     RT_ALIGNED rt_lock_t lock;
     /* under lock */
     rt_block *head;
     rt_block *tail;
     bool closed;      /* no routine can be started any more */
-    rt_counts counts; /* what plain threads did */
+    rt_counts counts; /* what threads without a worker did */
     bool holding;     /* timers that fire are not to start anything: it is being shut down */
     rt_block *held;   /* those that have fired meanwhile, by link */
     /* written under lock, read as a hint */
@@ -146,6 +170,9 @@ RT_INLINE void rt_free_put(rt_worker *w, rt_block *r)
     w->free = r;
     w->free_count++;
 }
+
+/* A block from the caller's free list, or from the pool. NULL: no memory. */
+rt_block *rt_free_get_any(void);
 
 /* Blanks any block that nobody uses any more, and puts it on the caller's free list, or into the pool. */
 void rt_free_any(rt_block *r);

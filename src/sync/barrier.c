@@ -56,16 +56,20 @@ int routine_barrier_wait(routine_barrier_t *barrier_)
         return -EINVAL;
     barrier *b = inside(barrier_);
     rt_waiter *all = NULL;
-    const rt_thread *t = rt_self();
-    const int stop = rt_frame_stop(t->current);
+    const int stop = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
+    rt_thread *t = rt_enter();
     rt_seat *how = rt_bias_enter(&b->bias, t->seat);
-    if (++b->arrived < b->count)
-        return wait_for_others(b, how);
+    if (++b->arrived < b->count) {
+        const int rc = wait_for_others(b, how);
+        rt_leave();
+        return rc;
+    }
     b->arrived = 0;
     rt_queue_take_all(&b->queue, 0, &all);
     rt_bias_leave(&b->bias, how);
     rt_ready_all(all);
+    rt_leave_as(t);
     return 1;
 }

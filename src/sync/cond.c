@@ -56,8 +56,9 @@ int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
     const int stop = rt_frame_stop(w.who);
     if (stop != 0)
         return stop;
+    const rt_thread *t = rt_enter();
     leaving l = {.bias = &c->bias, .mutex = mutex, .limited = rt_frame_limit(w.who) != INT64_MAX};
-    l.how = rt_bias_enter(&c->bias, rt_self()->seat);
+    l.how = rt_bias_enter(&c->bias, t->seat);
     rt_queue_append(&c->queue, &w);
     int rc = 0;
     if (l.limited)
@@ -69,6 +70,7 @@ int routine_cond_wait(routine_cond_t *cond_, routine_mutex_t *mutex)
         rt_give_up(&c->bias, &c->queue, &w);
     }
     rt_mutex_take_back(mutex);
+    rt_leave();
     return rc;
 }
 
@@ -77,7 +79,8 @@ int routine_cond_signal(routine_cond_t *cond_)
     if (!cond_)
         return -EINVAL;
     cond *c = inside(cond_);
-    rt_seat *how = rt_bias_enter(&c->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&c->bias, t->seat);
     rt_waiter *w = rt_queue_take(&c->queue);
     rt_block *wake = w ? w->who : NULL;
     if (w)
@@ -85,6 +88,7 @@ int routine_cond_signal(routine_cond_t *cond_)
     rt_bias_leave(&c->bias, how);
     if (wake)
         rt_ready_block(wake);
+    rt_leave_as(t);
     return 0;
 }
 
@@ -94,9 +98,11 @@ int routine_cond_broadcast(routine_cond_t *cond_)
         return -EINVAL;
     cond *c = inside(cond_);
     rt_waiter *all = NULL;
-    rt_seat *how = rt_bias_enter(&c->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&c->bias, t->seat);
     rt_queue_take_all(&c->queue, 0, &all);
     rt_bias_leave(&c->bias, how);
     rt_ready_all(all);
+    rt_leave_as(t);
     return 0;
 }

@@ -191,7 +191,10 @@ int routine_mutex_lock(routine_mutex_t *m)
         return 0;
     if (rt_mutex_is_held(m, me))
         return -EDEADLK;
-    return lock_slow(inside(m), me, false);
+    (void)rt_enter();
+    const int rc = lock_slow(inside(m), me, false);
+    rt_leave();
+    return rc;
 }
 
 void rt_mutex_take_back(routine_mutex_t *m)
@@ -294,7 +297,10 @@ int routine_mutex_unlock(routine_mutex_t *m)
     /* the short way of rt_mutex_release */
     if (RT_UNLIKELY(word != mine) ||
         RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&inside(m)->word, &word, 0, memory_order_release,
-                                                             memory_order_relaxed)))
+                                                             memory_order_relaxed))) {
+        (void)rt_enter();
         rt_mutex_release(m, me);
+        rt_leave();
+    }
     return 0;
 }

@@ -26,7 +26,11 @@ static void finished(void *arg)
     rt_queue_take_all(&o->queue, 0, &all);
     atomic_store_explicit(&o->state, DONE, memory_order_release); /* pairs with is_done */
     rt_lock_release(&o->lock);
-    rt_ready_all(all);
+    if (all) {
+        (void)rt_enter();
+        rt_ready_all(all);
+        rt_leave();
+    }
 }
 
 static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
@@ -37,7 +41,10 @@ static RT_NOINLINE int once_slow(once *o, void (*fn)(void *), void *arg)
     if (state == RUNNING && o->runner != rt_sync_id(me)) {
         rt_waiter w = {.who = me, .result = RT_PENDING};
         rt_queue_append(&o->queue, &w);
-        return rt_wait_locked(&o->lock, &w, true); /* R11 */
+        (void)rt_enter();
+        const int rc = rt_wait_locked(&o->lock, &w, true); /* R11 */
+        rt_leave();
+        return rc;
     }
     if (state != FRESH) {
         rt_lock_release(&o->lock);

@@ -93,12 +93,17 @@ static int lock(routine_rwlock_t *lock, int kind, bool wait)
     const int stop = wait ? rt_frame_stop(me) : 0;
     if (RT_UNLIKELY(stop != 0))
         return stop;
-    rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&l->bias, t->seat);
     const bool mine = l->writer == id;
     const bool taken = !mine && take(l, id, kind);
-    if (!taken && !mine && wait)
-        return wait_for_turn(l, how, kind);
+    if (!taken && !mine && wait) {
+        const int rc = wait_for_turn(l, how, kind);
+        rt_leave();
+        return rc;
+    }
     rt_bias_leave(&l->bias, how);
+    rt_leave_as(t);
     return taken ? 0 : wait ? -EDEADLK : -EBUSY;
 }
 
@@ -129,7 +134,8 @@ int routine_rwlock_unlock(routine_rwlock_t *lock)
     rwlock *l = inside(lock);
     rt_waiter *next = NULL;
     int rc = 0;
-    rt_seat *how = rt_bias_enter(&l->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&l->bias, t->seat);
     if (l->writer) {
         if (l->writer == rt_sync_id(rt_me()))
             l->writer = 0;
@@ -144,5 +150,6 @@ int routine_rwlock_unlock(routine_rwlock_t *lock)
         next = let_in(l);
     rt_bias_leave(&l->bias, how);
     rt_ready_all(next);
+    rt_leave_as(t);
     return rc;
 }

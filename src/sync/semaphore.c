@@ -36,15 +36,16 @@ int routine_sem_wait(routine_sem_t *sem)
     if (RT_UNLIKELY(!sem))
         return -EINVAL;
     semaphore *s = inside(sem);
-    const rt_thread *t = rt_self();
-    const int stop = rt_frame_stop(t->current);
+    const int stop = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
+    rt_thread *t = rt_enter();
     rt_seat *how = rt_bias_enter(&s->bias, t->seat);
     if (RT_UNLIKELY(s->permits == 0))
         return rt_sync_wait(&s->bias, &s->queue, how);
     s->permits--;
     rt_bias_leave(&s->bias, how);
+    rt_leave_as(t);
     return 0;
 }
 
@@ -53,10 +54,12 @@ int routine_sem_trywait(routine_sem_t *sem)
     if (RT_UNLIKELY(!sem))
         return -EINVAL;
     semaphore *s = inside(sem);
-    rt_seat *how = rt_bias_enter(&s->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&s->bias, t->seat);
     const bool got = s->permits != 0;
     s->permits -= got;
     rt_bias_leave(&s->bias, how);
+    rt_leave_as(t);
     return got ? 0 : -EAGAIN;
 }
 
@@ -66,7 +69,8 @@ int routine_sem_post(routine_sem_t *sem)
         return -EINVAL;
     semaphore *s = inside(sem);
     int rc = 0;
-    rt_seat *how = rt_bias_enter(&s->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&s->bias, t->seat);
     rt_waiter *w = rt_queue_take(&s->queue);
     rt_block *wake = w ? w->who : NULL;
     if (w)
@@ -78,6 +82,7 @@ int routine_sem_post(routine_sem_t *sem)
     rt_bias_leave(&s->bias, how);
     if (wake)
         rt_ready_block(wake);
+    rt_leave_as(t);
     return rc;
 }
 
@@ -86,8 +91,10 @@ int routine_sem_getvalue(routine_sem_t *sem, size_t *permits)
     if (!sem || !permits)
         return -EINVAL;
     semaphore *s = inside(sem);
-    rt_seat *how = rt_bias_enter(&s->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&s->bias, t->seat);
     *permits = s->permits;
     rt_bias_leave(&s->bias, how);
+    rt_leave_as(t);
     return 0;
 }

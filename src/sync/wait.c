@@ -11,5 +11,6 @@ int rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how)
     const int rc = rt_wait_inside(bias, how, &w);
     if (rc != 0)
         rt_give_up(bias, queue, &w);
+    rt_leave();
     return rc;
 }

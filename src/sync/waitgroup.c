@@ -34,7 +34,8 @@ int routine_waitgroup_add(routine_waitgroup_t *group, ptrdiff_t n)
     rt_waiter *all = NULL;
     ptrdiff_t sum;
     int rc = 0;
-    rt_seat *how = rt_bias_enter(&g->bias, rt_self()->seat);
+    rt_thread *t = rt_enter();
+    rt_seat *how = rt_bias_enter(&g->bias, t->seat);
     if (RT_UNLIKELY(__builtin_add_overflow(g->count, n, &sum))) {
         rc = n > 0 ? -EOVERFLOW : -EINVAL;
     } else if (RT_UNLIKELY(sum < 0)) {
@@ -46,6 +47,7 @@ int routine_waitgroup_add(routine_waitgroup_t *group, ptrdiff_t n)
     }
     rt_bias_leave(&g->bias, how);
     rt_ready_all(all);
+    rt_leave_as(t);
     return rc;
 }
 
@@ -59,13 +61,14 @@ int routine_waitgroup_wait(routine_waitgroup_t *group)
     if (RT_UNLIKELY(!group))
         return -EINVAL;
     waitgroup *g = inside(group);
-    const rt_thread *t = rt_self();
-    const int stop = rt_frame_stop(t->current);
+    const int stop = rt_frame_stop(rt_self()->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
+    rt_thread *t = rt_enter();
     rt_seat *how = rt_bias_enter(&g->bias, t->seat);
     if (g->count != 0)
         return rt_sync_wait(&g->bias, &g->queue, how);
     rt_bias_leave(&g->bias, how);
+    rt_leave_as(t);
     return 0;
 }
