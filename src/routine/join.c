@@ -40,11 +40,12 @@ RT_INLINE bool has_room(const rt_thread *t, const rt_block *child)
 }
 
 /* Runs the claimed child on the stack of `me`, the current routine, outside. Thread and worker may be others
- * afterwards, inside again: *w says which; null: none any more. */
-RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block *child)
+ * afterwards, inside again: *at says which; it may have no worker any more. */
+RT_INLINE void *run_in_place(rt_thread **at, rt_block *me, rt_block *child)
 {
+    rt_thread *t = *at;
     child->parent = me;
-    rt_counter_add_release(&(*w)->counts.in_place, 1);
+    rt_counter_add_release(&t->worker->counts.in_place, 1);
     t->current = child;
     rt_leave_as(t);
     void *result = rt_context_call(&child->mark, child->fn, child->arg);
@@ -58,16 +59,27 @@ RT_INLINE void *run_in_place(rt_thread *t, rt_worker **w, rt_block *me, rt_block
             rt_run_forked(child);
     }
     t->current = me;
-    *w = t->worker;
+    *at = t;
     return result;
 }
 
 /* Now and then the worker looks whether anybody else is ready (R8). */
+RT_INLINE bool breath_is_due(const rt_worker *w)
+{
+    return atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) >= w->breathe_at; /* own */
+}
+
 RT_INLINE void breathe_sometimes(const rt_worker *w)
 {
-    if (RT_LIKELY(w != NULL) && RT_UNLIKELY(atomic_load_explicit(&w->counts.in_place_ended, memory_order_relaxed) >=
-                    w->breathe_at)) /* own */
+    if (RT_LIKELY(w != NULL) && RT_UNLIKELY(breath_is_due(w)))
         rt_breathe();
+}
+
+static RT_COLD int breathe_and_leave(void)
+{
+    rt_breathe();
+    rt_leave();
+    return 0;
 }
 
 /* After the in-place run: counts it, and now and then lets others run. */
@@ -200,10 +212,10 @@ static int join_any(rt_thread *t, routine_t h, void **result)
     }
     if (!has_room(t, r))
         return run_next(r, result);
-    void *value = run_in_place(t, &w, t->current, r);
+    void *value = run_in_place(&t, t->current, r);
     const int status = r->attr.status;
     rt_release(r);
-    ended_in_place(w);
+    ended_in_place(t->worker);
     return deliver(status, value, result);
 }
 
@@ -292,7 +304,8 @@ int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages)
             return RT_RAN;
         }
     }
-    (void)run_in_place(t, &w, t->current, r); /* what it has returned was told */
+    (void)run_in_place(&t, t->current, r); /* what it has returned was told */
+    w = t->worker;
     if (entry_gone)
         rt_recycle(r);
     else
@@ -322,7 +335,8 @@ int routine_join(routine_t h, void **result)
         return join_slow(t, h, result);
     if (RT_UNLIKELY(!has_room(t, r)))
         return too_large_for_here(r, entry_gone, result);
-    void *value = run_in_place(t, &w, me, r);
+    void *value = run_in_place(&t, me, r);
+    w = t->worker;
     if (RT_UNLIKELY(r->attr.flags & (RT_FLAG_EXTRA | RT_FLAG_PANIC)) || RT_UNLIKELY(!w))
         return ended_with_more(w, r, entry_gone, value, result);
     if (result)
@@ -337,8 +351,10 @@ int routine_join(routine_t h, void **result)
     }
     if (RT_UNLIKELY(w->dead != 0))
         rt_bury(w);
-    ended_in_place(w);
-    rt_leave();
+    rt_counter_add_release(&w->counts.in_place_ended, 1);
+    if (RT_UNLIKELY(breath_is_due(w)))
+        return breathe_and_leave();
+    rt_leave_as(t);
     return 0;
 }
 
