@@ -23,7 +23,7 @@
 #define SLICES        100
 #define SIDE          128 /* of the map */
 #define LEFT_BEHIND   10  /* routines that the shutdown waits for */
-#define NEVER_START   50  /* routines that it cancels */
+#define SLEEPERS      50  /* routines that it wakes and cancels */
 #define WORKERS       3   /* of the runtime "primes" */
 
 static void check(int rc, const char *what)
@@ -179,10 +179,13 @@ static void *run_until_cancelled(void *arg)
     return stopped;
 }
 
-static void *never_runs(void *arg)
+/* And these sleep, which a cancellation ends. That the others never let go of their workers does not keep
+ * them from that. */
+static void *sleep_long(void *arg)
 {
-    fprintf(stderr, "runtimes: this routine was to be cancelled before it started\n");
-    return arg;
+    static char woken[] = "woken";
+    check(routine_waitgroup_done(arg), "telling that it is about to sleep");
+    return routine_sleep(3600 * ROUTINE_S) == -ECANCELED ? woken : NULL;
 }
 
 static void shut_down_cancelling(routine_runtime_t *runtime)
@@ -190,30 +193,36 @@ static void shut_down_cancelling(routine_runtime_t *runtime)
     const size_t workers = routine_runtime_workers(runtime);
     routine_oneshot_t started[WORKERS] = {0};
     routine_t endless[WORKERS];
-    routine_t behind[NEVER_START];
+    routine_t asleep[SLEEPERS];
+    routine_waitgroup_t up = ROUTINE_WAITGROUP_INITIALIZER;
     for (size_t i = 0; i < workers; i++)
         endless[i] = go_with(&(routine_attr_t){.runtime = runtime}, run_until_cancelled, &started[i]);
     for (size_t i = 0; i < workers; i++)
         check(routine_oneshot_recv(&started[i], NULL), "waiting for a routine to start");
-    for (size_t i = 0; i < NEVER_START; i++) /* the workers are all busy */
-        behind[i] = go_with(&(routine_attr_t){.runtime = runtime}, never_runs, NULL);
+    check(routine_waitgroup_add(&up, SLEEPERS), "counting");
+    for (size_t i = 0; i < SLEEPERS; i++)
+        asleep[i] = go_with(&(routine_attr_t){.runtime = runtime}, sleep_long, &up);
+    check(routine_waitgroup_wait(&up), "waiting for the sleepers");
 
     int rc = routine_runtime_shutdown(runtime, ROUTINE_SHUTDOWN_WAIT, 50 * ROUTINE_MS);
     printf("waiting 50 ms for primes: %s\n", strerror(-rc));
     check(routine_runtime_shutdown(runtime, ROUTINE_SHUTDOWN_CANCEL, 60 * ROUTINE_S), "shutdown");
 
     size_t stopped = 0;
-    size_t cancelled = 0;
+    size_t woken = 0;
     for (size_t i = 0; i < workers; i++) { /* handles stay good after a shutdown */
         void *result = NULL;
         check(routine_join(endless[i], &result), "joining an endless routine");
         stopped += result != NULL;
     }
-    for (size_t i = 0; i < NEVER_START; i++)
-        cancelled += routine_join(behind[i], NULL) == -ECANCELED;
-    printf("primes is shut down; %zu running routines stopped, %zu never started\n", stopped, cancelled);
+    for (size_t i = 0; i < SLEEPERS; i++) {
+        void *result = NULL;
+        check(routine_join(asleep[i], &result), "joining a sleeper");
+        woken += result != NULL;
+    }
+    printf("primes is shut down; %zu running routines stopped, %zu sleeping ones woken\n", stopped, woken);
 
-    rc = routine_join(go_with(&(routine_attr_t){.runtime = runtime}, never_runs, NULL), NULL);
+    rc = routine_join(go_with(&(routine_attr_t){.runtime = runtime}, sleep_long, &up), NULL);
     printf("a go to it now: %s\n", strerror(-rc));
     print_counts("primes", runtime);
     check(routine_runtime_free(runtime), "free");

@@ -25,9 +25,9 @@ primes  3 workers, 101 routines started, 101 completed, 0 cancelled
 flood   1 worker, 1 routines started, 1 completed, 0 cancelled
 flood is shut down; of 10 routines left behind 10 have finished
 waiting 50 ms for primes: Connection timed out
-primes is shut down; 3 running routines stopped, 50 never started
+primes is shut down; 3 running routines stopped, 50 sleeping ones woken
 a go to it now: Operation canceled
-primes  3 workers, 154 routines started, 154 completed, 50 cancelled
+primes  3 workers, 154 routines started, 154 completed, 0 cancelled
 END
     )
     [[ $out == "$want" ]] || fail "limit $2:"$'\n'"$(diff <(printf '%s\n' "$want") <(printf '%s\n' "$out"))"

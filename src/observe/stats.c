@@ -198,7 +198,8 @@ static void print_offenders(routine_runtime_t *runtime, FILE *stream)
     routine_offender_t list[5];
     const size_t count = routine_offenders(runtime, list, sizeof list / sizeof list[0]);
     for (size_t i = 0; i < count; i++)
-        fprintf(stream, "  kept its worker: started at %s%s%s%s, %llu times, %.1f ms at most, %.1f in all%s\n",
+        fprintf(stream,
+                "  kept its worker: started at %s%s%s%s, %llu times, %.1f ms at most, %.1f in all%s\n",
                 list[i].where, *list[i].name ? " (" : "", list[i].name, *list[i].name ? ")" : "",
                 (unsigned long long)list[i].count, (double)list[i].longest / 1e6, (double)list[i].total / 1e6,
                 list[i].now ? ", now too" : "");
@@ -232,8 +233,8 @@ void routine_runtime_stats_print(routine_runtime_t *runtime, FILE *stream)
             (unsigned long long)s.total.cancelled);
     fprintf(stream, "  stacks:   %zu live, %zu cached, %zu at most\n", s.stacks_live, s.stacks_cached,
             s.stacks_peak);
-    fprintf(stream, "  threads:  %zu, %zu of them spare; %llu hand-overs of a worker, %llu refused\n", s.threads,
-            s.threads_spare, (unsigned long long)s.handovers, (unsigned long long)s.refused);
+    fprintf(stream, "  threads:  %zu, %zu of them spare; %llu hand-overs of a worker, %llu refused\n",
+            s.threads, s.threads_spare, (unsigned long long)s.handovers, (unsigned long long)s.refused);
     print_offenders(runtime, stream);
     fprintf(stream, "  spills:   %llu\n", (unsigned long long)s.total.spills);
     fprintf(stream, "  %-7s %11s %11s %11s %11s %11s %9s %9s %9s %9s\n", "worker", "spawned", "completed",

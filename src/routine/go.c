@@ -49,8 +49,8 @@ static RT_COLD routine_t spawn_no_room(rt_worker *w, rt_block *r, uint64_t id)
 }
 
 /* Fills r, which is the worker's, publishes it, and leaves. The worker, of thread t, has an id left. */
-RT_INLINE routine_t spawn(rt_thread *t, rt_worker *w, rt_block *r, const char *where, routine_fn *fn, void *arg,
-                          uint64_t attr, unsigned handle)
+RT_INLINE routine_t spawn(rt_thread *t, rt_worker *w, rt_block *r, const char *where, routine_fn *fn,
+                          void *arg, uint64_t attr, unsigned handle)
 {
     const uint64_t id = w->next_id++;
     r->fn = fn;

@@ -15,8 +15,9 @@ void rt_run_stack(void *passed);
 /* run.c: releases a closure's copy. */
 RT_COLD void rt_run_drop_copy(rt_block *r);
 
-/* run.c: what an ending routine, which has returned `value`, does as itself, on its own stack, inside, when it
- * has flags: destructors of its locals; then its closure's copy goes, or whoever has started it is told. */
+/* run.c: what an ending routine, which has returned `value`, does as itself, on its own stack, inside, when
+ * it has flags: destructors of its locals; then its closure's copy goes, or whoever has started it is told.
+ */
 RT_COLD void rt_run_cleanup(rt_block *r, void *value);
 
 /* join.c: runs the routine here, in place, if nobody else has begun it: one that is detached, and TOLD, and

@@ -27,7 +27,7 @@
 
 #define STACK_DEFAULT ((size_t)128 << 10)
 #define SPARE_MOST    256 /* threads besides one for each worker */
-#define FIRST_BREATH  16 /* in-place runs of a worker before it knows how long they take (scheduler.c) */
+#define FIRST_BREATH  16  /* in-place runs of a worker before it knows how long they take (scheduler.c) */
 
 /* rt_runtime.state */
 enum { RUNNING, DRAINING, STOPPED };
@@ -461,7 +461,7 @@ int routine_runtime_shutdown(routine_runtime_t *runtime, int how, int64_t timeou
     (void)rt_enter();
     rt_oneshot_wait((rt_oneshot *)(void *)&e.done, INT64_MAX); /* it has a limit of its own */
     rt_leave();
-    pthread_join(thread, NULL);                                /* it has nothing left to do */
+    pthread_join(thread, NULL); /* it has nothing left to do */
     return e.rc;
 }
 

@@ -277,8 +277,8 @@ static rt_child *unbegun(rt_scope *s)
     return NULL;
 }
 
-/* Inside, under s->lock, which is left meanwhile: until there are no children. Runs them here where it can; not under
- * a limit, which has to end the wait, unless deaf. */
+/* Inside, under s->lock, which is left meanwhile: until there are no children. Runs them here where it can;
+ * not under a limit, which has to end the wait, unless deaf. */
 static int await_children(rt_scope *s, bool deaf)
 {
     rt_block *me = rt_me();

@@ -80,7 +80,8 @@ void rt_monitor_came_back(rt_thread *t)
 
 static void describe(rt_offence *offence, const rt_block *r)
 {
-    const rt_extra *extra = atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
+    const rt_extra *extra =
+        atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
     offence->where = r->where;
     snprintf(offence->name, sizeof offence->name, "%s", extra ? extra->name : "");
 }
@@ -93,8 +94,10 @@ void rt_enter_slow(rt_thread *t, uint32_t was)
     if (!t->runtime) /* nobody takes anything from a plain thread; and many share rt_nobody */
         return;
     if (was)
-        rt_panic("a signal handler, or code that is called by the library itself, has called into the library while this thread was "
-                 "inside of it: signal handlers must not use it (send signals to channels by routine_signal_notify)");
+        rt_panic("a signal handler, or code that is called by the library itself, has called into the "
+                 "library while this thread was "
+                 "inside of it: signal handlers must not use it (send signals to channels by "
+                 "routine_signal_notify)");
     rt_worker *w = t->worker;
     uint32_t asked = RT_ASKED_TAKING;
     if (w) {
@@ -116,7 +119,8 @@ void rt_enter_slow(rt_thread *t, uint32_t was)
     asked = atomic_load_explicit(&t->asked, memory_order_acquire);
     if (asked == RT_ASKED_GIVEN || asked == RT_ASKED_NOT) /* the monitor has yet to notice */
         return;
-    while (atomic_load_explicit(&t->asked, memory_order_acquire) == RT_ASKED_TAKING_NOTES) /* pairs with take */
+    while (atomic_load_explicit(&t->asked, memory_order_acquire) ==
+           RT_ASKED_TAKING_NOTES) /* pairs with take */
         rt_relax();
     atomic_store_explicit(&t->asked, RT_ASKED_NOT, memory_order_relaxed); /* nobody else changes TAKEN */
     rt_monitor_came_back(t);
@@ -136,7 +140,8 @@ static bool take(rt_runtime *rt, rt_worker *w)
                                                     memory_order_acq_rel, memory_order_acquire)) {
             describe(&t->offence, t->current);
             note(m, t, w->seen_since, 0);
-            atomic_store_explicit(&t->asked, RT_ASKED_TAKEN, memory_order_release); /* pairs with rt_enter_slow */
+            atomic_store_explicit(&t->asked, RT_ASKED_TAKEN,
+                                  memory_order_release); /* pairs with rt_enter_slow */
             return true;
         }
     }
@@ -150,7 +155,8 @@ static bool take(rt_runtime *rt, rt_worker *w)
     if (atomic_compare_exchange_strong_explicit(&t->asked, &asked, RT_ASKED_NOT, memory_order_relaxed,
                                                 memory_order_relaxed)) /* H5 */
         return false;
-    while (atomic_load_explicit(&t->asked, memory_order_acquire) != RT_ASKED_GIVEN) /* pairs with rt_enter_slow */
+    while (atomic_load_explicit(&t->asked, memory_order_acquire) !=
+           RT_ASKED_GIVEN) /* pairs with rt_enter_slow */
         rt_relax();
     note(m, t, w->seen_since, rt_clock_now());
     atomic_store_explicit(&t->asked, RT_ASKED_NOT, memory_order_release); /* the notes have been read */
@@ -161,7 +167,8 @@ static bool take(rt_runtime *rt, rt_worker *w)
 static rt_thread *spare(rt_runtime *rt, bool *refused)
 {
     rt_thread *t = rt_threads_take_idle(rt);
-    *refused = !t && (rt->threads.count >= rt->worker_count + rt->threads.spare_most || rt_threads_add(rt, NULL) != 0);
+    *refused = !t && (rt->threads.count >= rt->worker_count + rt->threads.spare_most ||
+                      rt_threads_add(rt, NULL) != 0);
     return t;
 }
 
@@ -195,7 +202,8 @@ static size_t computing(rt_runtime *rt)
     size_t count = 0;
     rt_lock_acquire(&rt->threads.lock);
     for (const rt_thread *t = rt->threads.all; t; t = t->next)
-        count += atomic_load_explicit(&t->stuck, memory_order_relaxed) && !rt_thread_is_blocked(atomic_load_explicit(&t->tid, memory_order_relaxed));
+        count += atomic_load_explicit(&t->stuck, memory_order_relaxed) &&
+                 !rt_thread_is_blocked(atomic_load_explicit(&t->tid, memory_order_relaxed));
     rt_lock_release(&rt->threads.lock);
     return count;
 }
@@ -206,7 +214,8 @@ static bool is_stuck(rt_runtime *rt, const rt_worker *w)
     const rt_thread *t = w->holder;
     const int64_t used = rt_thread_cpu_time(t->id) - w->cpu_since;
     if (used < ENOUGH)
-        return rt_thread_is_blocked(atomic_load_explicit(&t->tid, memory_order_relaxed)); /* its own, constant */
+        return rt_thread_is_blocked(
+            atomic_load_explicit(&t->tid, memory_order_relaxed)); /* its own, constant */
     const size_t doublings = computing(rt) / (4 * rt->worker_count);
     return doublings < 16 && used >= ENOUGH << doublings;
 }
@@ -256,7 +265,8 @@ static bool look(rt_runtime *rt, int64_t now, bool late)
 
 static void rest(rt_monitor *m, int64_t until)
 {
-    const uint32_t seen = atomic_load_explicit(&m->rung, memory_order_acquire); /* pairs with rt_monitor_wake */
+    const uint32_t seen =
+        atomic_load_explicit(&m->rung, memory_order_acquire); /* pairs with rt_monitor_wake */
     if (!atomic_load_explicit(&m->ends, memory_order_acquire))
         rt_futex_wait(&m->rung, seen, until);
 }
@@ -265,8 +275,9 @@ static void rest(rt_monitor *m, int64_t until)
 static void sleep_until_busy(rt_runtime *rt)
 {
     rt_monitor *m = &rt->monitor;
-    const uint32_t seen = atomic_load_explicit(&m->rung, memory_order_acquire); /* pairs with rt_monitor_wake */
-    atomic_store_explicit(&m->asleep, true, memory_order_relaxed);              /* ordered by: */
+    const uint32_t seen =
+        atomic_load_explicit(&m->rung, memory_order_acquire);      /* pairs with rt_monitor_wake */
+    atomic_store_explicit(&m->asleep, true, memory_order_relaxed); /* ordered by: */
     rt_membarrier_heavy();
     bool busy = false;
     for (size_t i = 0; i < rt->worker_count && !busy; i++)

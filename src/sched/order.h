@@ -73,6 +73,9 @@ rt_block *rt_search_work(rt_worker *w);
  * search.c */
 rt_block *rt_search_steal(rt_worker *w, bool *lone);
 
+/* If somebody waits for the end of all routines, and this is it, says so. Behind a heavy barrier. search.c */
+void rt_search_check_drained(rt_runtime *rt);
+
 /* Has it work, but so little that it will most likely do it itself before anybody else could: one item, or a
  * few routines that are ready to go on? A hint. */
 #define RT_FEW_READY 16

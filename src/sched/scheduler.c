@@ -308,8 +308,7 @@ uint64_t rt_runtime_live(rt_runtime *rt)
 {
     /* all completed before all spawned (R13): then the difference is never negative, and 0 is true: with
      * nothing alive only an outsider could start something */
-    uint64_t completed =
-        rt_counter_read(&rt->counts.completed) + rt_counter_read(&rt->counts.in_place_ended);
+    uint64_t completed = rt_counter_read(&rt->counts.completed) + rt_counter_read(&rt->counts.in_place_ended);
     for (size_t i = 0; i < rt->worker_count; i++)
         completed += rt_counter_read(&rt->workers[i].counts.completed) +
                      rt_counter_read(&rt->workers[i].counts.in_place_ended);

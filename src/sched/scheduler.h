@@ -18,10 +18,10 @@
 RT_COLD void rt_enter_slow(rt_thread *t, uint32_t was);
 
 /*
- * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away (monitor.h).
- * Whatever looks at t->worker or t->seat, parks, makes ready, or enters an rt_bias, is done inside. Not
- * nested: what the user calls too is not called by the library from inside. Around callbacks of the user, and
- * system calls that may block, it leaves and enters again; its worker may be gone then.
+ * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away
+ * (monitor.h). Whatever looks at t->worker or t->seat, parks, makes ready, or enters an rt_bias, is done
+ * inside. Not nested: what the user calls too is not called by the library from inside. Around callbacks of
+ * the user, and system calls that may block, it leaves and enters again; its worker may be gone then.
  */
 RT_INLINE rt_thread *rt_enter(void)
 {

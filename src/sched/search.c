@@ -160,10 +160,10 @@ static bool stopping(rt_runtime *rt)
     return atomic_load_explicit(&rt->stopping, memory_order_acquire); /* pairs with runtime.c */
 }
 
-/* Called by a worker that is about to sleep, behind its barrier (I3): if somebody waits for the end of all
- * routines and this is it, says so. The waiter sets draining to 1, heavy barrier, and looks itself: of the
- * two at least one sees the other. */
-static void check_drained(rt_runtime *rt)
+/* Called by a worker that is about to sleep, behind its barrier (I3), or a thread that has run its routine
+ * without one: if somebody waits for the end of all routines and this is it, says so. The waiter sets
+ * draining to 1, heavy barrier, and looks itself: of the two at least one sees the other. */
+void rt_search_check_drained(rt_runtime *rt)
 {
     uint32_t waiting = 1;
     if (atomic_load_explicit(&rt->draining, memory_order_relaxed) == 1 && rt_runtime_live(rt) == 0 &&
@@ -221,7 +221,7 @@ rt_block *rt_search_work(rt_worker *w)
             rt_idle_withdraw(&rt->idle, &w->sleeper);
             continue;
         }
-        check_drained(rt);
+        rt_search_check_drained(rt);
         rt_stacks_flush(w, STACK_IDLE);
         const int64_t cool = rt_stack_pool_cool(&rt->stacks);
         const int64_t until = rt_idle_cover(&rt->idle, &w->sleeper, next);
@@ -234,7 +234,8 @@ rt_block *rt_search_work(rt_worker *w)
     rt_idle_found(&rt->idle);
     atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above; H8 */
     rt_membarrier_light();
-    if (RT_UNLIKELY(atomic_load_explicit(&rt->monitor.asleep, memory_order_relaxed)) && r) /* ordered by the barrier */
+    if (RT_UNLIKELY(atomic_load_explicit(&rt->monitor.asleep, memory_order_relaxed)) &&
+        r) /* ordered by the barrier */
         rt_monitor_wake(rt);
     return r;
 }

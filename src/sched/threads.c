@@ -12,7 +12,7 @@
 #include "../base/panic.h"
 #include "../os/clock.h"
 #include "../os/thread.h"
-#include "worker.h"
+#include "order.h"
 
 #define SPARE_LIFE (5 * INT64_C(1000000000)) /* ns without work after which a spare thread ends */
 
@@ -70,6 +70,8 @@ static void enter_idle(rt_threads *all, rt_thread *t)
 bool rt_threads_wait(rt_thread *t)
 {
     rt_threads *all = &t->runtime->threads;
+    rt_membarrier_heavy();
+    rt_search_check_drained(t->runtime); /* it may have run the last routine */
     rt_lock_acquire(&all->lock);
     bool ends = all->stopping;
     if (!ends)

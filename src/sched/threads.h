@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. The threads of a runtime. Each is bound to run routines while it holds a worker; who has none waits
- * here until the monitor gives it one, and ends when nobody has needed it for some seconds.
+ * Floor 3. The threads of a runtime. Each is bound to run routines while it holds a worker; who has none
+ * waits here until the monitor gives it one, and ends when nobody has needed it for some seconds.
  *
  * All of them stand in one list until they have been joined: by the monitor, or at the runtime's end.
  */

@@ -24,8 +24,8 @@
 #include "monitor.h"
 #include "ready.h"
 #include "stack.h"
-#include "timers.h"
 #include "threads.h"
+#include "timers.h"
 
 /* Counters: each written by one worker (those of the runtime itself: under the lock of the
  * shared queue), read by anybody. */
@@ -86,12 +86,12 @@ typedef struct rt_thread {
     rt_seat *seat;           /* the worker's; rt_no_seat without a worker */
     _Atomic uint32_t inside; /* it is in the library's code, and not in its user's: monitor.h, H1 */
     _Atomic uint32_t asked;  /* RT_ASKED_…: its worker is wanted: H2 */
-    rt_block *current;   /* the routine that it runs; a plain thread's stand-in */
-    rt_stack *stack;     /* what it stands on: a routine's or its own */
-    rt_block *stackless; /* it was to run next, but there was no memory for its stack */
-    rt_stack own;        /* its own stack, on which it looks for work */
-    void *sp;            /* of its own stack, while it runs a routine */
-    rt_runtime *runtime; /* null: a plain thread */
+    rt_block *current;       /* the routine that it runs; a plain thread's stand-in */
+    rt_stack *stack;         /* what it stands on: a routine's or its own */
+    rt_block *stackless;     /* it was to run next, but there was no memory for its stack */
+    rt_stack own;            /* its own stack, on which it looks for work */
+    void *sp;                /* of its own stack, while it runs a routine */
+    rt_runtime *runtime;     /* null: a plain thread */
     pthread_t id;
     bool forked; /* in a child forked from within a routine: it stands on that routine's stack */
     /* threads.h */

@@ -24,8 +24,8 @@ RT_INLINE uint64_t rt_sync_id(const rt_block *r)
     return RT_WORD_ID(atomic_load_explicit(&r->word, memory_order_relaxed));
 }
 
-/* In the object's lock: waits in the queue until taken out, and leaves; and the library (rt_leave) afterwards. 0, or -ECANCELED, -ETIMEDOUT: it has
- * given up, and the object is as if it had not come. */
+/* In the object's lock: waits in the queue until taken out, and leaves; and the library (rt_leave)
+ * afterwards. 0, or -ECANCELED, -ETIMEDOUT: it has given up, and the object is as if it had not come. */
 int rt_sync_wait(rt_bias *bias, rt_queue *queue, rt_seat *how);
 
 /* mutex.c: does this routine hold it? */
