@@ -8,28 +8,31 @@
  *  H1 A thread is *inside* while it executes the library's code, from rt_enter to rt_leave
  *     (scheduler.h), and whenever it is on its own stack. Only inside does it read or use its
  *     worker. Its fields `worker` and `seat` are written by itself alone, but for a thread that has
- *     none and waits for one (threads.h). H2 rt_enter stores inside, light barrier, and reads
- *     `asked`. The monitor stores TAKING to asked, heavy barrier, and reads inside. By the barriers
- *     at least one sees the other (membarrier.h). H3 If the monitor finds it outside it says TAKEN,
- *     by compare-and-swap from TAKING, and the worker is its own: whatever the thread did with it
- *     came before the release store of rt_leave. The thread finds TAKEN, or TAKING, at its next
- *     rt_enter. H4 A thread that enters and finds TAKING gives up its worker, before it has used
- *     it: by compare-and-swap from TAKING too, so only one of the two can say so. If it was the
- *     monitor, it has lost its worker by H3. H5 If the monitor finds it inside it waits a little
- *     for H4, and then withdraws, by compare-and-swap from TAKING. So one that is about to park,
- *     which is where most come to, is left alone. H6 A thread without a worker executes all that
- *     does not block as a plain thread does: by the locks, and through the shared queue. It may
- *     stand inside some C library that holds a lock, so it neither waits for a worker nor moves.
- *     When its routine parks, yields, or ends, it switches to its own stack, where that is made
- *     known (a commit), and waits for a worker as any other spare thread. So coming back needs no
- *     worker. H7 It is asked for only when its routine has had it for TAKE, others could run
- *     meanwhile, and the thread has used the CPU for most of the time, or waits in the kernel: if
- *     it is only short of CPU (a throttled cgroup, a stopped process, too many threads), another
- *     thread would be no better off. The more threads go on computing without a worker, the longer
- *     it has to have computed. After a rest that was too long all begins anew. H8 It sleeps without
- *     limit when no worker has had anything to do for a while. It sets `asleep`, heavy barrier, and
- *     looks at all workers' `busy`; a worker that has found work sets busy, light barrier, reads
- *     asleep.
+ *     none and waits for one (threads.h).
+ *  H2 rt_enter stores inside, light barrier, and reads `asked`. The monitor stores TAKING to asked,
+ *     heavy barrier, and reads inside. By the barriers at least one sees the other (membarrier.h).
+ *  H3 If the monitor finds it outside it says TAKEN, by compare-and-swap from TAKING, and the
+ *     worker is its own: whatever the thread did with it came before the release store of rt_leave.
+ *     The thread finds TAKEN, or TAKING, at its next rt_enter.
+ *  H4 A thread that enters and finds TAKING gives up its worker, before it has used it: by
+ *     compare-and-swap from TAKING too, so only one of the two can say so. If it was the monitor,
+ *     it has lost its worker by H3.
+ *  H5 If the monitor finds it inside it waits a little for H4, and then withdraws, by
+ *     compare-and-swap from TAKING. So one that is about to park, which is where most come to, is
+ *     left alone.
+ *  H6 A thread without a worker executes all that does not block as a plain thread does: by the
+ *     locks, and through the shared queue. It may stand inside some C library that holds a lock, so
+ *     it neither waits for a worker nor moves. When its routine parks, yields, or ends, it switches
+ *     to its own stack, where that is made known (a commit), and waits for a worker as any other
+ *     spare thread. So coming back needs no worker.
+ *  H7 It is asked for only when its routine has had it for TAKE, others could run meanwhile, and
+ *     the thread has used the CPU for most of the time, or waits in the kernel: if it is only short
+ *     of CPU (a throttled cgroup, a stopped process, too many threads), another thread would be no
+ *     better off. The more threads go on computing without a worker, the longer it has to have
+ *     computed. After a rest that was too long all begins anew.
+ *  H8 It sleeps without limit when no worker has had anything to do for a while. It sets `asleep`,
+ *     heavy barrier, and looks at all workers' `busy`; a worker that has found work sets busy,
+ *     light barrier, reads asleep.
  *
  * Where there is no membarrier no worker is taken: entering would cost a full barrier each time (R7).
  */
