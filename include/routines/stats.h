@@ -67,10 +67,10 @@ ROUTINES_API int routine_stats_worker(routine_runtime_t *runtime, size_t worker,
  * times.
  */
 typedef struct {
-    const char *where; /* started at: "file.c:12" */
-    char name[96];     /* of the last one; "" if it has none */
-    uint64_t count;    /* how often; one that is still at it is counted */
-    int64_t longest;   /* ns from when it was last seen to begin until it came back, or until now */
+    char where[96];  /* started at: "file.c:12" */
+    char name[96];   /* of the last one; "" if it has none */
+    uint64_t count;  /* how often; one that is still at it is counted */
+    int64_t longest; /* ns from when it was last seen to begin until it came back, or until now */
     int64_t total;
     bool now; /* one of them is still at it */
 } routine_offender_t;

@@ -17,7 +17,7 @@
 struct rt_thread;
 
 /* What the word of a thread is that the library has not met: it has no worker and no current routine. So the
- * hot paths need no test for null. Defined in scheduler.c, never written. */
+ * hot paths need no test for null. Defined in scheduler.c; nothing in it is read that is ever written. */
 extern struct rt_thread rt_nobody;
 
 /* Sets the word for the calling thread. */

@@ -154,7 +154,7 @@ static void add_present(rt_runtime *rt, const rt_offender *o, routine_offender_t
     rt_lock_acquire(&rt->threads.lock);
     for (const rt_thread *t = rt->threads.all; t; t = t->next) {
         if (!atomic_load_explicit(&t->stuck, memory_order_relaxed) || /* under the lock */
-            strcmp(t->offence.where, o->where) != 0)
+            strcmp(t->offence.where, o->what.where) != 0)
             continue;
         to->now = true;
         to->total += now - t->stuck_since;
@@ -174,11 +174,11 @@ size_t routine_offenders(routine_runtime_t *runtime, routine_offender_t *list, s
     const int64_t now = rt_clock_now();
     rt_lock_acquire(&rt->monitor.lock);
     for (const rt_offender *o = rt->monitor.offenders; o < rt->monitor.offenders + RT_OFFENDERS; o++) {
-        if (!o->where)
+        if (o->count == 0)
             continue;
-        routine_offender_t one = {
-            .where = o->where, .count = o->count, .longest = o->longest, .total = o->total};
-        memcpy(one.name, o->name, sizeof one.name);
+        routine_offender_t one = {.count = o->count, .longest = o->longest, .total = o->total};
+        memcpy(one.where, o->what.where, sizeof one.where);
+        memcpy(one.name, o->what.name, sizeof one.name);
         if (o->now)
             add_present(rt, o, &one, now);
         size_t at = count++;

@@ -75,7 +75,7 @@ bool rt_thread_is_blocked(int32_t number)
     snprintf(name, sizeof name, "/proc/self/task/%d/stat", (int)number);
     const int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return true;
+        return errno != EMFILE && errno != ENFILE;
     const ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
     if (n <= 0)

@@ -28,8 +28,8 @@ int32_t rt_thread_number(void);
 /* How much CPU time it has had, in ns. The thread has not been joined. Half a microsecond. */
 int64_t rt_thread_cpu_time(pthread_t thread);
 
-/* Does it wait in the kernel, rather than run, or wait for a CPU, or stand still by a signal? Also true if
- * that cannot be found out (no /proc). Some microseconds. */
+/* Does it wait in the kernel, rather than run, or wait for a CPU, or stand still by a signal? True also where
+ * there is no /proc to tell, false if there is no descriptor to open it. Some microseconds. */
 bool rt_thread_is_blocked(int32_t number);
 
 /* 0 if the process could run a thread on this CPU, -EINVAL if not. */

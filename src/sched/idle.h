@@ -79,6 +79,12 @@ RT_INLINE bool rt_idle_anybody(const rt_idle *idle)
     return atomic_load_explicit(&idle->state, memory_order_relaxed) != 0; /* ordered by the barrier */
 }
 
+/* Does any worker search or rest? A hint. */
+RT_INLINE bool rt_idle_rests(const rt_idle *idle)
+{
+    return (atomic_load_explicit(&idle->state, memory_order_relaxed) & ~(RT_IDLE_FENCE | RT_IDLE_LOOK)) != 0;
+}
+
 /* I1 after rt_idle_anybody. lone: only one item is there. */
 void rt_idle_wake(rt_idle *idle, bool lone);
 

@@ -12,16 +12,18 @@
 #include "../os/thread.h"
 #include "order.h"
 
-#define MS     INT64_C(1000000)
-#define TICK   (5 * MS / 2) /* ns between two looks */
-#define SPARE  (5 * MS)     /* in one routine: a spare thread is made ready */
-#define TAKE   (10 * MS)    /* and its worker is taken */
-#define LATE   (3 * TICK)   /* a rest that was so long says nothing about routines */
-#define ENOUGH (5 * MS)     /* of CPU time, of the last TAKE - TICK, to count as computing */
-#define QUIET  40           /* ticks without a busy worker until it sleeps */
-#define A_TICK 4            /* workers are taken in one tick at most */
-#define WAITS  50           /* looks, of PAUSES each, for H4: some 50 microseconds */
-#define PAUSES 32
+#define MS        INT64_C(1000000)
+#define TICK      (5 * MS / 2) /* ns between two looks */
+#define SPARE     (5 * MS)     /* in one routine: a spare thread is made ready */
+#define TAKE      (10 * MS)    /* and its worker is taken */
+#define LATE      (3 * TICK)   /* a rest that was so long says nothing about routines */
+#define ENOUGH    (5 * MS)     /* of CPU time, of the last TAKE - TICK, to count as computing */
+#define QUIET     40           /* looks without news until they become rare, or it sleeps */
+#define SLOW_TICK TAKE         /* then */
+#define A_LITTLE  (MS / 10)    /* who has had less CPU time than that in a tick does not compute */
+#define A_TICK    4            /* workers are taken in one tick at most */
+#define WAITS     50           /* looks, of PAUSES each, for H4: some 50 microseconds */
+#define PAUSES    32
 
 /* ---- offenders ---- */
 
@@ -30,13 +32,13 @@ static rt_offender *offender(rt_monitor *m, const char *where)
 {
     rt_offender *least = NULL;
     for (rt_offender *o = m->offenders; o < m->offenders + RT_OFFENDERS; o++) {
-        if (o->where && (o->where == where || strcmp(o->where, where) == 0))
+        if (strcmp(o->what.where, where) == 0)
             return o;
-        if (o->now == 0 && (!least || !o->where || (least->where && o->longest < least->longest)))
-            least = o;
+        if (o->now == 0 && (!least || o->longest < least->longest))
+            least = o; /* a free one has 0 */
     }
     if (least)
-        *least = (rt_offender){.where = where};
+        memset(least, 0, sizeof *least);
     return least;
 }
 
@@ -48,7 +50,7 @@ static void note(rt_monitor *m, rt_thread *t, int64_t since, int64_t ended)
     t->stuck_since = since;
     atomic_store_explicit(&t->stuck, ended == 0, memory_order_relaxed); /* a hint for computing */
     if (o) {
-        memcpy(o->name, t->offence.name, sizeof o->name);
+        o->what = t->offence;
         o->count++;
         if (ended == 0) {
             o->now++;
@@ -68,7 +70,7 @@ void rt_monitor_came_back(rt_thread *t)
     rt_lock_acquire(&m->lock);
     atomic_store_explicit(&t->stuck, false, memory_order_relaxed); /* as in note */
     for (rt_offender *o = m->offenders; o < m->offenders + RT_OFFENDERS; o++)
-        if (o->where && o->now && strcmp(o->where, t->offence.where) == 0) {
+        if (o->now && strcmp(o->what.where, t->offence.where) == 0) {
             o->now--;
             o->total += took;
             if (took > o->longest)
@@ -78,11 +80,12 @@ void rt_monitor_came_back(rt_thread *t)
     rt_lock_release(&m->lock);
 }
 
+/* Copies: the code that they belong to may be unloaded one day. */
 static void describe(rt_offence *offence, const rt_block *r)
 {
     const rt_extra *extra =
         atomic_load_explicit(&r->extra, memory_order_acquire); /* pairs with rt_local_extra */
-    offence->where = r->where;
+    snprintf(offence->where, sizeof offence->where, "%s", r->where ? r->where : "?");
     snprintf(offence->name, sizeof offence->name, "%s", extra ? extra->name : "");
 }
 
@@ -163,12 +166,11 @@ static bool take(rt_runtime *rt, rt_worker *w)
     return true;
 }
 
-/* One that waits for a worker; made if there is none. NULL: not yet, or never. */
+/* One that waits for a worker; made if there is none. NULL: not yet; or refused: never. */
 static rt_thread *spare(rt_runtime *rt, bool *refused)
 {
     rt_thread *t = rt_threads_take_idle(rt);
-    *refused = !t && (rt->threads.count >= rt->worker_count + rt->threads.spare_most ||
-                      rt_threads_add(rt, NULL) != 0);
+    *refused = !t && rt_threads_more(rt) != 0;
     return t;
 }
 
@@ -184,16 +186,18 @@ static bool is_busy(const rt_worker *w)
     return atomic_load_explicit(&w->busy, memory_order_relaxed); /* a hint; H8: ordered by the barrier */
 }
 
-static bool somebody_waits(rt_runtime *rt, int64_t now)
+/* How much could be run at once by more threads: none if a worker is at rest, for that one will take it. */
+static uint64_t waiting(rt_runtime *rt, int64_t now)
 {
-    if (rt_order_shared_size(rt) > 0)
-        return true;
+    if (rt_idle_rests(&rt->idle))
+        return 0;
+    uint64_t count = rt_order_shared_size(rt);
     for (size_t i = 0; i < rt->worker_count; i++) {
         const rt_worker *w = &rt->workers[i];
-        if (rt_deque_size(&w->deque) > 0 || rt_ready_size(&w->ready) > 0 || rt_timers_next(&w->timers) <= now)
-            return true;
+        count += (uint64_t)rt_deque_size(&w->deque) + rt_ready_size(&w->ready) +
+                 (rt_timers_next(&w->timers) <= now);
     }
-    return false;
+    return count;
 }
 
 /* How many threads compute without a worker. */
@@ -201,66 +205,86 @@ static size_t computing(rt_runtime *rt)
 {
     size_t count = 0;
     rt_lock_acquire(&rt->threads.lock);
-    for (const rt_thread *t = rt->threads.all; t; t = t->next)
-        count += atomic_load_explicit(&t->stuck, memory_order_relaxed) &&
-                 !rt_thread_is_blocked(atomic_load_explicit(&t->tid, memory_order_relaxed));
+    for (rt_thread *t = rt->threads.all; t; t = t->next)
+        if (atomic_load_explicit(&t->stuck, memory_order_relaxed)) { /* a hint */
+            const int64_t cpu = rt_thread_cpu_time(t->id);
+            count += cpu - t->cpu_seen >= A_LITTLE;
+            t->cpu_seen = cpu;
+        }
     rt_lock_release(&rt->threads.lock);
     return count;
 }
 
 /* H7. */
-static bool is_stuck(rt_runtime *rt, const rt_worker *w)
+static bool is_stuck(rt_runtime *rt, const rt_worker *w, int64_t used, int64_t just_now)
 {
-    const rt_thread *t = w->holder;
-    const int64_t used = rt_thread_cpu_time(t->id) - w->cpu_since;
-    if (used < ENOUGH)
-        return rt_thread_is_blocked(
-            atomic_load_explicit(&t->tid, memory_order_relaxed)); /* its own, constant */
-    const size_t doublings = computing(rt) / (4 * rt->worker_count);
-    return doublings < 16 && used >= ENOUGH << doublings;
+    if (used >= ENOUGH) {
+        const size_t doublings = computing(rt) / (4 * rt->worker_count);
+        return doublings < 16 && used >= ENOUGH << doublings;
+    }
+    /* relaxed: constant since its thread began */
+    return just_now < A_LITTLE &&
+           rt_thread_is_blocked(atomic_load_explicit(&w->holder->tid, memory_order_relaxed));
 }
 
-/* One look at all workers. Returns whether any was busy. */
-static bool look(rt_runtime *rt, int64_t now, bool late)
+/* A worker that has been in one routine for `since` ns, while others wait. True: it was taken. */
+static bool hand_over(rt_runtime *rt, rt_worker *w, int64_t since)
 {
-    bool busy = false;
-    int waits = -1, taken = 0; /* not known yet */
+    bool refused, taken = false;
+    rt_thread *t = spare(rt, &refused);
+    const int64_t cpu = rt_thread_cpu_time(w->holder->id);
+    const int64_t used = cpu - w->cpu_since, just_now = cpu - w->cpu_seen;
+    w->cpu_seen = cpu;
+    if (since >= TAKE) {
+        if (refused)
+            rt_counter_add(&rt->monitor.refused, 1);
+        taken = t && is_stuck(rt, w, used, just_now) && take(rt, w);
+    }
+    if (taken) {
+        rt_threads_give(t, w);
+        rt_counter_add(&rt->monitor.handovers, 1);
+        w->seen_since = 0;
+    } else if (t) {
+        rt_threads_put_idle(t);
+    }
+    return taken;
+}
+
+typedef struct {
+    bool busy; /* a worker was */
+    bool news; /* one has got on, or somebody waits */
+} looked;
+
+static looked look(rt_runtime *rt, int64_t now, bool late)
+{
+    looked seen = {0};
+    uint64_t more = UINT64_MAX; /* not known yet */
+    int taken = 0;
     for (size_t i = 0; i < rt->worker_count; i++) {
         rt_worker *w = &rt->workers[i];
         const uint64_t done = progress(w);
         const bool at_work = is_busy(w);
-        busy |= at_work;
+        seen.busy |= at_work;
         if (!at_work || done != w->seen || w->seen_since == 0 || late) {
+            seen.news |= at_work;
             w->seen = done;
             w->seen_since = at_work ? now : 0;
             w->cpu_since = -1;
             continue;
         }
         if (w->cpu_since < 0)
-            w->cpu_since = rt_thread_cpu_time(w->holder->id);
+            w->cpu_since = w->cpu_seen = rt_thread_cpu_time(w->holder->id);
         if (now - w->seen_since < SPARE || !rt_membarrier_works || taken == A_TICK)
             continue;
-        if (waits < 0)
-            waits = somebody_waits(rt, now);
-        if (!waits)
-            continue;
-        bool refused;
-        rt_thread *t = spare(rt, &refused);
-        if (now - w->seen_since >= TAKE) {
-            if (refused)
-                rt_counter_add(&rt->monitor.refused, 1);
-            if (t && is_stuck(rt, w) && take(rt, w)) {
-                rt_threads_give(t, w);
-                t = NULL;
-                taken++;
-                rt_counter_add(&rt->monitor.handovers, 1);
-                w->seen_since = 0;
-            }
+        if (more == UINT64_MAX)
+            more = waiting(rt, now);
+        seen.news |= more != 0;
+        if (more != 0 && hand_over(rt, w, now - w->seen_since)) {
+            taken++;
+            more--;
         }
-        if (t)
-            rt_threads_put_idle(t);
     }
-    return busy;
+    return seen;
 }
 
 static void rest(rt_monitor *m, int64_t until)
@@ -291,14 +315,15 @@ static void *run(void *arg)
 {
     rt_runtime *rt = arg;
     rt_monitor *m = &rt->monitor;
-    int quiet = 0;
+    int quiet = 0;                                                  /* looks without news */
     while (!atomic_load_explicit(&m->ends, memory_order_acquire)) { /* pairs with rt_monitor_stop */
-        const int64_t until = rt_clock_after(TICK);
+        const int64_t until = rt_clock_after(quiet < QUIET ? TICK : SLOW_TICK);
         rest(m, until);
         const int64_t now = rt_clock_now();
-        quiet = look(rt, now, now - until > LATE) ? 0 : quiet + 1;
+        const looked seen = look(rt, now, now - until > LATE);
         rt_threads_bury(rt);
-        if (quiet == QUIET) {
+        quiet = seen.news ? 0 : quiet + 1;
+        if (quiet >= QUIET && !seen.busy) {
             sleep_until_busy(rt);
             quiet = 0;
         }

@@ -56,10 +56,15 @@ enum {
     RT_ASKED_GIVEN
 };
 
-/* The routines started at one place, that have kept their workers to themselves. */
+/* A routine that kept its worker to itself. */
 typedef struct {
-    const char *where; /* null: free */
+    char where[RT_NAME_MAX];
     char name[RT_NAME_MAX];
+} rt_offence;
+
+/* Those that were started at one place. */
+typedef struct {
+    rt_offence what; /* the last one; empty: free */
     uint64_t count;
     int64_t longest, total;
     uint32_t now; /* so many are at it */

@@ -73,6 +73,9 @@ rt_block *rt_search_work(rt_worker *w);
  * search.c */
 rt_block *rt_search_steal(rt_worker *w, bool *lone);
 
+/* The worker has something to run from now on (monitor.h, H8). search.c */
+void rt_search_is_busy(rt_worker *w);
+
 /* If somebody waits for the end of all routines, and this is it, says so. Behind a heavy barrier. search.c */
 void rt_search_check_drained(rt_runtime *rt);
 

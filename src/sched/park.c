@@ -58,6 +58,9 @@ rt_thread *rt_thread_here(void)
     t->current = r;
     t->seat = &rt_no_seat;
     t->id = pthread_self();
+    /* who has come in by rt_nobody, which all share, leaves by its own. relaxed: nobody reads anything by it
+     */
+    atomic_store_explicit(&rt_nobody.inside, 0, memory_order_relaxed);
     rt_self_set(t);
     return t;
 }

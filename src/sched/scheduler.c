@@ -267,7 +267,7 @@ void rt_breathe(void)
 void rt_thread_run(rt_thread *t)
 {
     if (t->worker)
-        atomic_store_explicit(&t->worker->busy, true, memory_order_relaxed); /* as in rt_search_work */
+        rt_search_is_busy(t->worker);
     for (;;) {
         if (!t->worker && !rt_threads_wait(t)) /* H6 */
             return;

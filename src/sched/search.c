@@ -188,10 +188,18 @@ static void rest_if_poor(rt_worker *w)
         rt_clock_nap(until_timer(w->runtime, NAP_FIRST << (w->poor - 1)));
 }
 
+void rt_search_is_busy(rt_worker *w)
+{
+    atomic_store_explicit(&w->busy, true, memory_order_relaxed); /* H8, and a hint for statistics */
+    rt_membarrier_light();
+    if (RT_UNLIKELY(atomic_load_explicit(&w->runtime->monitor.asleep, memory_order_relaxed))) /* H8 */
+        rt_monitor_wake(w->runtime);
+}
+
 rt_block *rt_search_work(rt_worker *w)
 {
     rt_runtime *rt = w->runtime;
-    atomic_store_explicit(&w->busy, false, memory_order_relaxed); /* a hint, for statistics */
+    atomic_store_explicit(&w->busy, false, memory_order_relaxed); /* as in rt_search_is_busy */
     int64_t nap = NAP_FIRST;
     uint64_t seen = 0;
     rt_block *r = NULL;
@@ -232,10 +240,7 @@ rt_block *rt_search_work(rt_worker *w)
         w->poor = 0;
     }
     rt_idle_found(&rt->idle);
-    atomic_store_explicit(&w->busy, r != NULL, memory_order_relaxed); /* as above; H8 */
-    rt_membarrier_light();
-    if (RT_UNLIKELY(atomic_load_explicit(&rt->monitor.asleep, memory_order_relaxed)) &&
-        r) /* ordered by the barrier */
-        rt_monitor_wake(rt);
+    if (r)
+        rt_search_is_busy(w);
     return r;
 }

@@ -35,12 +35,14 @@ int rt_threads_add(rt_runtime *rt, rt_worker *w)
     t->runtime = rt;
     t->worker = w;
     t->seat = w ? w->seat : &rt_no_seat;
+    t->fresh = !w;
     atomic_store_explicit(&t->inside, 1, memory_order_relaxed); /* nobody else knows it */
     rt_lock_acquire(&all->lock);
     const uint64_t number = all->made++;
     t->next = all->all;
     all->all = t;
     all->count++;
+    all->coming += !w;
     rt_lock_release(&all->lock);
     char name[40];
     snprintf(name, sizeof name, "%s-%llu", rt->name, (unsigned long long)number);
@@ -49,6 +51,7 @@ int rt_threads_add(rt_runtime *rt, rt_worker *w)
         rt_lock_acquire(&all->lock);
         unlink_from(&all->all, t, offsetof(rt_thread, next));
         all->count--;
+        all->coming -= !w;
         all->made--;
         rt_lock_release(&all->lock);
         free(t);
@@ -58,6 +61,15 @@ int rt_threads_add(rt_runtime *rt, rt_worker *w)
     return rc;
 }
 
+int rt_threads_more(rt_runtime *rt)
+{
+    rt_threads *all = &rt->threads;
+    rt_lock_acquire(&all->lock);
+    const bool coming = all->coming != 0, full = all->count >= rt->worker_count + all->spare_most;
+    rt_lock_release(&all->lock);
+    return coming ? 0 : full ? -EAGAIN : rt_threads_add(rt, NULL);
+}
+
 /* Under lock. */
 static void enter_idle(rt_threads *all, rt_thread *t)
 {
@@ -65,6 +77,8 @@ static void enter_idle(rt_threads *all, rt_thread *t)
     t->link = all->idle;
     all->idle = t;
     all->idle_count++;
+    all->coming -= t->fresh;
+    t->fresh = false;
 }
 
 bool rt_threads_wait(rt_thread *t)

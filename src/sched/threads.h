@@ -26,6 +26,7 @@ typedef struct {
     struct rt_thread *idle;  /* by link: they wait for a worker; the last to come is the first to go */
     struct rt_thread *ended; /* by link: to be joined */
     size_t count, idle_count;
+    size_t coming; /* made, and not yet among the idle */
     uint64_t made; /* so far: for their names */
     bool stopping;
 } rt_threads;
@@ -33,6 +34,9 @@ typedef struct {
 /* Creates one more; with a worker, or without: then it waits for one. It begins with runtime's
  * `threads.main`. 0 or a negative errno. */
 int rt_threads_add(rt_runtime *rt, struct rt_worker *w);
+
+/* One more will soon wait for a worker, if there may be: one at a time. */
+int rt_threads_more(rt_runtime *rt);
 
 /* Waits, on its own stack, until it has been given a worker. False: it is to end. */
 bool rt_threads_wait(struct rt_thread *t);

@@ -72,14 +72,9 @@ typedef struct rt_worker {
     struct rt_thread *holder;
     uint64_t seen;      /* its progress, */
     int64_t seen_since; /* and since when it has been that; 0: it was at rest */
-    int64_t cpu_since;  /* the CPU time of its thread then */
+    int64_t cpu_since;  /* the CPU time of its thread then, */
+    int64_t cpu_seen;   /* and at the last look */
 } rt_worker;
-
-/* A routine that kept its worker to itself (monitor.h). */
-typedef struct {
-    const char *where;
-    char name[RT_NAME_MAX];
-} rt_offence;
 
 typedef struct rt_thread {
     rt_worker *worker;       /* null: it may not run routines; a plain thread never may */
@@ -100,9 +95,11 @@ typedef struct rt_thread {
     /* under the lock of its runtime's threads */
     struct rt_thread *link; /* among those that wait for a worker, or have ended */
     struct rt_thread *next; /* among all */
+    bool fresh;             /* made as a spare, and not yet among them */
     /* monitor.h */
     _Atomic bool stuck; /* its worker was taken from it, and it has not come back */
     int64_t stuck_since;
+    int64_t cpu_seen;
     rt_offence offence; /* what it was stuck in */
 } rt_thread;
 
