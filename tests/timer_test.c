@@ -1284,7 +1284,9 @@ struct place {
 static void take_place(void *arg)
 {
     const struct place *p = arg;
-    p->order->log[atomic_fetch_add(&p->order->count, 1)] = p->index; /* one worker */
+    const long at = atomic_load(&p->order->count); /* one worker: they are called one after the other */
+    p->order->log[at] = p->index;
+    atomic_store(&p->order->count, at + 1);
 }
 
 static void *fire_in_order(void *arg)

@@ -325,6 +325,7 @@ static void *run(void *arg)
         quiet = seen.news ? 0 : quiet + 1;
         if (quiet >= QUIET && !seen.busy) {
             sleep_until_busy(rt);
+            rt_threads_bury(rt);
             quiet = 0;
         }
     }

@@ -116,6 +116,7 @@ bool rt_threads_wait(rt_thread *t)
     t->link = all->ended;
     all->ended = t;
     rt_lock_release(&all->lock);
+    rt_monitor_wake(t->runtime); /* to be joined */
     return false;
 }
 
