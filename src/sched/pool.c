@@ -121,15 +121,34 @@ static void count_abandoned(rt_runtime *rt)
         rt_futex_wake(&rt->draining, 1);
 }
 
+/* What a thread still has to do about its last job, when it has left the lock: by then it is idle, or has
+ * begun the next, so that whoever is woken finds it so. */
+typedef struct {
+    rt_block *wake;
+    rt_job *left;
+} aftermath;
+
+static void leave(rt_pool_class *c, aftermath *a)
+{
+    rt_lock_release(&c->lock);
+    if (a->wake)
+        rt_ready_block(a->wake);
+    if (a->left) {
+        a->left->abandoned(a->left->arg);
+        count_abandoned(c->runtime);
+    }
+    *a = (aftermath){0};
+}
+
 /* Runs the oldest job; under the lock, which is left meanwhile. */
-static void run_one(rt_pool_class *c)
+static void run_one(rt_pool_class *c, aftermath *a)
 {
     rt_job *job = c->head;
     take_out(c, job);
     job->state = RT_JOB_RUNNING;
     c->jobs++;
     moved(c);
-    rt_lock_release(&c->lock);
+    leave(c, a);
 
     /* relaxed, both: only this thread can be the one that has forked in between */
     const uint32_t forked = atomic_load_explicit(&forks, memory_order_relaxed);
@@ -141,26 +160,39 @@ static void run_one(rt_pool_class *c)
     rt_lock_acquire(&c->lock);
     moved(c);
     job->result = result;
-    const bool left = job->left;
-    rt_block *wake = left ? NULL : finish(job, RT_JOB_DONE);
-    rt_lock_release(&c->lock);
-    if (wake)
-        rt_ready_block(wake);
-    if (left) {
-        job->abandoned(job->arg);
-        count_abandoned(c->runtime);
-    }
-    rt_lock_acquire(&c->lock);
+    if (job->left)
+        a->left = job;
+    else
+        a->wake = finish(job, RT_JOB_DONE);
 }
 
-/* Under the lock, which is left meanwhile: waits until there may be a job. False: for too long. */
-static bool rest(rt_pool_class *c, rt_pool_thread *me)
+/* Under the lock: an idle thread is to look at what there is. The caller wakes it, when it has left. */
+static rt_pool_thread *call(rt_pool_class *c)
+{
+    rt_pool_thread *t = c->idle;
+    if (t) {
+        c->idle = t->next;
+        /* relaxed: it takes the lock before it looks at what this is about */
+        atomic_store_explicit(&t->called, 1, memory_order_relaxed);
+    }
+    return t;
+}
+
+/* It may be gone by now: then somebody else is woken by mistake, who looks again. */
+static void wake(rt_pool_thread *t)
+{
+    if (t)
+        rt_futex_wake(&t->called, 1);
+}
+
+/* Under the lock, which is left meanwhile: waits until it is called. False: for too long. */
+static bool rest(rt_pool_class *c, rt_pool_thread *me, aftermath *a)
 {
     /* relaxed: published by the lock */
     atomic_store_explicit(&me->called, 0, memory_order_relaxed);
     me->next = c->idle;
     c->idle = me;
-    rt_lock_release(&c->lock);
+    leave(c, a);
     const int64_t until = rt_clock_after(atomic_load_explicit(&rt_pool_patience, memory_order_relaxed));
     int rc = 0;
     while (rc == 0 && atomic_load_explicit(&me->called, memory_order_relaxed) == 0) /* the lock follows */
@@ -175,42 +207,74 @@ static bool rest(rt_pool_class *c, rt_pool_thread *me)
     return false;
 }
 
-/* Joins one that has ended. */
-static void bury(rt_pool_thread *t)
+static void await_maker(const rt_pool_thread *t)
 {
-    if (!t)
-        return;
-    while (atomic_load_explicit(&t->made, memory_order_acquire) == 0) /* pairs with start_thread */
-        rt_futex_wait(&t->made, 0, INT64_MAX);
-    pthread_join(t->id, NULL);
-    free(t);
+    /* acquire: pairs with start_thread */
+    while (atomic_load_explicit(&t->made, memory_order_acquire) == 0)
+        rt_futex_wait((_Atomic uint32_t *)(uintptr_t)&t->made, 0, INT64_MAX);
+}
+
+/* P6. Under the lock, which is left meanwhile: joins those that have ended. */
+static void bury(rt_pool_class *c, aftermath *a)
+{
+    rt_pool_thread *gone = c->gone;
+    c->gone = NULL;
+    leave(c, a);
+    for (rt_pool_thread *next; gone; gone = next) {
+        next = gone->next;
+        await_maker(gone);
+        pthread_join(gone->id, NULL);
+        free(gone);
+    }
+    rt_lock_acquire(&c->lock);
+}
+
+/* P6. Under the lock, which is left. */
+static void end(rt_pool_class *c, rt_pool_thread *me, aftermath *a)
+{
+    count_threads(c, UINT32_MAX);
+    const bool last = thread_count(c) == 0, joined = !last || c->stopping;
+    rt_pool_thread *called = NULL;
+    if (joined) {
+        me->next = c->gone;
+        c->gone = me;
+        called = call(c);
+    } else {
+        c->last = rt_thread_number();
+    }
+    leave(c, a);
+    /* the class is still there: who stops the pool waits for this thread */
+    wake(called);
+    if (last && joined)
+        rt_futex_wake(&c->threads, 1);
+    if (!joined) {
+        await_maker(me);
+        pthread_detach(me->id);
+        free(me);
+    }
 }
 
 static void *thread_main(void *arg)
 {
     rt_pool_thread *me = arg;
     rt_pool_class *c = me->of;
+    aftermath a = {0};
     bool patient = true;
     rt_lock_acquire(&c->lock);
     c->starting--;
     for (;;) {
         if (c->head) {
-            run_one(c);
+            run_one(c, &a);
             patient = true;
+        } else if (c->gone && !c->stopping) {
+            bury(c, &a);
         } else if (!patient || c->stopping || thread_count(c) > c->limit) {
             break;
         } else {
-            patient = rest(c, me);
+            patient = rest(c, me, &a);
         }
     }
-    rt_pool_thread *before = c->gone; /* P6 */
-    c->gone = me;
-    count_threads(c, UINT32_MAX);
-    const bool last = c->stopping && thread_count(c) == 0;
-    rt_lock_release(&c->lock);
-    if (last) /* the class is still there: who stops the pool joins this thread before it goes on */
-        rt_futex_wake(&c->threads, 1);
-    bury(before);
+    end(c, me, &a);
     return NULL;
 }
 
@@ -284,20 +348,15 @@ static void submit(rt_pool_class *c, rt_job *job)
     rt_lock_acquire(&c->lock);
     const bool others = c->head != NULL;
     append(c, job);
-    rt_pool_thread *called = c->idle;
+    rt_pool_thread *called = call(c);
     const bool starts = !called && thread_count(c) < c->limit;
-    if (called) {
-        c->idle = called->next;
-        /* relaxed: it takes the lock before it looks at what this is about */
-        atomic_store_explicit(&called->called, 1, memory_order_relaxed);
-    } else if (starts) {
+    if (starts) {
         c->starting++;
         count_threads(c, 1);
     }
     rt_lock_release(&c->lock);
     if (called) {
-        /* it may be gone by now: then somebody else is woken, who looks again */
-        rt_futex_wake(&called->called, 1);
+        wake(called);
     } else if (starts) {
         start_thread(c);
     } else {
@@ -407,22 +466,20 @@ void rt_pool_stop(rt_pool *pool)
 {
     for (int i = 0; i < RT_POOL_CLASSES; i++) {
         rt_pool_class *c = &pool->classes[i];
+        aftermath none = {0};
         rt_lock_acquire(&c->lock);
         c->stopping = true;
-        for (rt_pool_thread *t; (t = c->idle) != NULL;) {
-            c->idle = t->next;
-            atomic_store_explicit(&t->called, 1, memory_order_relaxed); /* as in submit */
-            rt_futex_wake(&t->called, 1);
-        }
+        for (rt_pool_thread *t; (t = call(c)) != NULL;)
+            wake(t);
         rt_lock_release(&c->lock);
-        /* relaxed: the lock follows */
-        for (uint32_t n; (n = atomic_load_explicit(&c->threads, memory_order_relaxed)) != 0;)
+        for (uint32_t n;
+             (n = atomic_load_explicit(&c->threads, memory_order_relaxed)) != 0;) /* a lock follows */
             rt_futex_wait(&c->threads, n, INT64_MAX);
-        rt_lock_acquire(&c->lock); /* the last one has left it */
-        rt_pool_thread *gone = c->gone;
-        c->gone = NULL;
+        rt_lock_acquire(&c->lock);
+        bury(c, &none);
+        const int32_t last = c->last;
         rt_lock_release(&c->lock);
-        bury(gone);
+        rt_thread_await(last);
     }
 }
 

@@ -5,24 +5,27 @@
  * A runtime has one pool with a few classes, which share nothing, so that none takes the threads of another.
  * There is no thread before the first job. By steps:
  *
- *  P1 A job is a record of its caller's. It enters its class's queue, and the caller sees to a thread for it:
- * one that is idle, the newest first, or a new one, as long as there are not as many as the limit. Threads
- * take the oldest job of the queue, whoever it was that they were called for. So a job that stays in the
- * queue has all the threads of its class, at least one, before it; and a thread becomes idle only if the
- * queue is empty. P2 The caller waits under the lock of the class, which is left when its routine is saved,
- * and looks at the job's state before: so it does not matter whether the thread was faster. The thread says
- * DONE, and wins the wait, under that lock. From then on the job is the caller's again. P3 A cancellation, or
- * the limit of time, ends the wait. If the job is still in the queue it is taken out. If it has begun it uses
- * what its caller owns, and is waited for, deaf; unless it has `abandoned`: then it owns what it uses, the
- *     caller goes, and whoever finishes or withdraws the job calls that instead.
- *  P4 Without memory for a thread, and if there is no other in the class, nobody would come for what is in
- * its queue: all of it is RETURNED, and each caller does it itself. P5 All threads of a class may wait for
- * somebody who waits for a thread. If a class has a queue, and nothing of it has begun or ended for a while
- * (rt_pool_look), there is one thread more, up to GROWTH times the limit. What is above the limit ends when
- * the queue is empty. P6 A thread without a job ends after some seconds. It joins the one that ended before
- * it; so at most one, of each class, is to be joined at the end. P7 A runtime's end comes when nothing is
- * alive in it, so nothing waits here. Only abandoned jobs may still run: they are waited for as routines are
- * (`abandoned`, rt_pool_is_quiet).
+ *  P1 A job is a record of its caller's. It enters its class's queue, and the caller sees to a thread
+ *     for it: one that is idle, the newest first, or a new one, while there are fewer than the limit.
+ *     Threads take the oldest job of the queue, whoever it was that they were called for, and are
+ *     idle only while there is none. So what stays in the queue has all threads of its class before
+ *     it, and at least one.
+ *  P2 The caller looks at the job's state, and waits, under the lock of the class, which is left when
+ *     its routine is saved. The thread sets the state, and wins the wait, under that lock; from then
+ *     on the job is the caller's again. So it does not matter who is faster.
+ *  P3 A cancellation, or the limit of time, ends the wait. A job that is still in the queue is taken
+ *     out. One that has begun uses what its caller owns, and is waited for, deaf; unless it has
+ *     `abandoned`: then it owns what it uses, the caller goes, and that is called for it in the end.
+ *  P4 Without memory for a thread, and with no other in the class, nobody would come for what is in
+ *     the queue: all of it is RETURNED, and each caller does it itself.
+ *  P5 All threads of a class may wait for somebody who waits for a thread. If there is a queue, and
+ *     nothing of its class has begun or ended for a while, rt_pool_look makes one thread more, up to
+ *     some times the limit. What is above the limit ends when the queue is empty.
+ *  P6 A thread that has had no job for some seconds ends. An idle one of its class is called to join
+ *     it. The last one has nobody for that; the kernel's number of it is noted, and the end of the
+ *     runtime waits until that is gone.
+ *  P7 The end of the runtime comes when nothing is alive in it, so nothing waits here. Only abandoned
+ *     jobs may still run: they are waited for as routines are (rt_pool_is_quiet).
  */
 #ifndef RT_SCHED_POOL_H
 #define RT_SCHED_POOL_H
@@ -51,7 +54,7 @@ typedef struct rt_job {
 } rt_job;
 
 typedef struct rt_pool_thread {
-    struct rt_pool_thread *next; /* idle: under the lock */
+    struct rt_pool_thread *next; /* idle, or gone: under the lock */
     struct rt_pool_class *of;
     pthread_t id;
     _Atomic uint32_t called; /* a futex: 0 while it is idle */
@@ -66,6 +69,7 @@ typedef struct rt_pool_class {
     rt_job *head, *tail;
     rt_pool_thread *idle; /* the newest first */
     rt_pool_thread *gone; /* to be joined */
+    int32_t last;         /* number of the last one that nobody joins; 0: none */
     uint32_t starting;    /* of the threads: have not begun, and may not come to */
     int64_t moved_at;     /* while there is a queue: when a job last began or ended, or the queue began */
     uint64_t jobs;        /* begun so far */
