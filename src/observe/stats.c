@@ -109,6 +109,7 @@ int routine_stats(routine_runtime_t *runtime, routine_stats_t *stats)
     add_threads(stats, rt);
 
     stats->workers = n;
+    stats->threads_pool = rt_pool_threads(&rt->pool);
     stats->live = sum->spawned - sum->completed;
     stats->unstarted = difference(sum->spawned, sum->started);
     stats->parked = difference(sum->parks, sum->readies);

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 int rt_thread_check_cpu(int cpu)
 {
     cpu_set_t allowed;
@@ -83,4 +85,13 @@ bool rt_thread_is_blocked(int32_t number)
     text[n] = 0;
     const char *state = strrchr(text, ')'); /* "number (name) S ..." */
     return !state || !state[1] || state[2] == 'S' || state[2] == 'D' || state[2] == 'I';
+}
+
+void rt_thread_await(int32_t number)
+{
+    const int64_t nap = INT64_C(50000);
+    const int saved = errno;
+    for (int i = 0; i < 2000 && number != 0 && syscall(SYS_tgkill, getpid(), number, 0) == 0; i++)
+        rt_clock_nap(nap);
+    errno = saved;
 }

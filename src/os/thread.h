@@ -35,4 +35,8 @@ bool rt_thread_is_blocked(int32_t number);
 /* 0 if the process could run a thread on this CPU, -EINVAL if not. */
 int rt_thread_check_cpu(int cpu);
 
+/* Waits until a thread of this process that is about to end is gone; 0: none. If its number is another's by
+ * now, waits for a tenth of a second. */
+void rt_thread_await(int32_t number);
+
 #endif

@@ -70,6 +70,7 @@ static void fork_child(void)
     fork_parent();
     rt_seat_fork_child();
     rt_scope_fork_child();
+    rt_pool_fork_child();
     rt_membarrier_init();
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
@@ -291,6 +292,7 @@ int routine_runtime_new(routine_runtime_t **runtime, const routine_runtime_confi
         dispose(rt);
         return error;
     }
+    rt_pool_init(&rt->pool, rt, config->blocking_threads);
     rt_monitor_start(rt);
     rt_lock_acquire(&registry.lock);
     rt->next = registry.all;
@@ -358,7 +360,7 @@ static void wake_if_of(rt_block *r, void *runtime)
         rt_ready_block(r);
 }
 
-/* Waits until nothing is alive and closes the shared queue. False: the deadline passed. */
+/* Waits until nothing is alive, and nothing runs that was abandoned, and closes the shared queue. False: the deadline passed. */
 static bool drain(rt_runtime *rt, int64_t deadline)
 {
     for (;;) {
@@ -366,7 +368,8 @@ static bool drain(rt_runtime *rt, int64_t deadline)
         atomic_store_explicit(&rt->draining, 1, memory_order_relaxed);
         rt_membarrier_heavy();
         rt_lock_acquire(&rt->lock);
-        rt->closed = rt_runtime_live(rt) == 0; /* under the lock nobody outside can start one */
+        /* under the lock nobody outside can start one; who has abandoned a job was alive until then */
+        rt->closed = rt_runtime_live(rt) == 0 && rt_pool_is_quiet(&rt->pool);
         const bool done = rt->closed;
         rt_lock_release(&rt->lock);
         if (done)
@@ -387,6 +390,7 @@ static void stop_threads(rt_runtime *rt)
     rt_idle_wake_all(&rt->idle);
     rt_monitor_stop(rt);
     rt_threads_stop(rt);
+    rt_pool_stop(&rt->pool);
     rt_runtime_clear(rt);
     rt_stack_pool_destroy(&rt->stacks);
 }

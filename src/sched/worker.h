@@ -22,6 +22,7 @@
 #include "deque.h"
 #include "idle.h"
 #include "monitor.h"
+#include "pool.h"
 #include "ready.h"
 #include "stack.h"
 #include "threads.h"
@@ -118,6 +119,7 @@ struct routine_runtime {
     rt_idle idle;
     rt_threads threads;
     rt_monitor monitor;
+    rt_pool pool;
     /* the shared queue: what comes from outside, and spills */
     RT_ALIGNED rt_lock_t lock;
     /* under lock */
