@@ -303,7 +303,7 @@ static void sleep_until_busy(rt_runtime *rt)
         atomic_load_explicit(&m->rung, memory_order_acquire);      /* pairs with rt_monitor_wake */
     atomic_store_explicit(&m->asleep, true, memory_order_relaxed); /* ordered by: */
     rt_membarrier_heavy();
-    bool busy = false;
+    bool busy = rt_pool_has_queue(&rt->pool); /* who has entered it was busy, and saw to it that nobody slept */
     for (size_t i = 0; i < rt->worker_count && !busy; i++)
         busy = is_busy(&rt->workers[i]);
     if (!busy && !atomic_load_explicit(&m->ends, memory_order_acquire))
@@ -320,7 +320,9 @@ static void *run(void *arg)
         const int64_t until = rt_clock_after(quiet < QUIET ? TICK : SLOW_TICK);
         rest(m, until);
         const int64_t now = rt_clock_now();
-        const looked seen = look(rt, now, now - until > LATE);
+        looked seen = look(rt, now, now - until > LATE);
+        if (rt_pool_has_queue(&rt->pool) && rt_pool_look(&rt->pool, now))
+            seen.busy = seen.news = true;
         rt_threads_bury(rt);
         quiet = seen.news ? 0 : quiet + 1;
         if (quiet >= QUIET && !seen.busy) {

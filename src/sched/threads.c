@@ -14,7 +14,12 @@
 #include "../os/thread.h"
 #include "order.h"
 
-#define SPARE_LIFE (5 * INT64_C(1000000000)) /* ns without work after which a spare thread ends */
+_Atomic int64_t rt_threads_patience = 5 * INT64_C(1000000000);
+
+static int64_t patience_from_now(void)
+{
+    return rt_clock_after(atomic_load_explicit(&rt_threads_patience, memory_order_relaxed)); /* a setting */
+}
 
 static void unlink_from(rt_thread **list, const rt_thread *t, size_t offset)
 {
@@ -91,7 +96,7 @@ bool rt_threads_wait(rt_thread *t)
     if (!ends)
         enter_idle(all, t);
     rt_lock_release(&all->lock);
-    int64_t until = rt_clock_after(SPARE_LIFE);
+    int64_t until = patience_from_now();
     while (!ends && atomic_load_explicit(&t->permit, memory_order_acquire) == 0) { /* pairs with give */
         if (rt_futex_wait(&t->permit, 0, until) != -ETIMEDOUT)
             continue;
@@ -108,7 +113,7 @@ bool rt_threads_wait(rt_thread *t)
             }
         }
         rt_lock_release(&all->lock);
-        until = rt_clock_after(SPARE_LIFE);
+        until = patience_from_now();
     }
     if (!ends && t->worker)
         return true;

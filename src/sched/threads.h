@@ -31,6 +31,9 @@ typedef struct {
     bool stopping;
 } rt_threads;
 
+/* How long a thread waits for a worker before it ends, in ns. Tests change it. */
+extern _Atomic int64_t rt_threads_patience;
+
 /* Creates one more; with a worker, or without: then it waits for one. It begins with runtime's
  * `threads.main`. 0 or a negative errno. */
 int rt_threads_add(rt_runtime *rt, struct rt_worker *w);
