@@ -10,6 +10,8 @@
  */
 #include "support.h"
 
+SUPPORT_NO_HANDOVERS
+
 static void *flag(void *arg)
 {
     atomic_fetch_add((_Atomic int *)arg, 1);

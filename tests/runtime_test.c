@@ -10,6 +10,8 @@
  */
 #include "support.h"
 
+SUPPORT_NO_HANDOVERS
+
 static void *nothing(void *arg)
 {
     return arg;

@@ -56,6 +56,15 @@
 #define SUPPORT_NOINLINE __attribute__((noinline))
 #define COUNT_OF(array)  (sizeof(array) / sizeof(array)[0])
 
+/* For tests in which a routine is to keep its worker, so that others do not run: its thread loses it never.
+ */
+extern _Atomic int64_t rt_monitor_pace; /* sched/monitor.h */
+#define SUPPORT_NO_HANDOVERS                                                                                 \
+    __attribute__((constructor)) static void support_no_handovers(void)                                      \
+    {                                                                                                        \
+        atomic_store(&rt_monitor_pace, 1000 * ROUTINE_S);                                                    \
+    }
+
 /* ---- which build this is ---- */
 
 #ifdef __has_feature

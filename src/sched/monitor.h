@@ -84,6 +84,9 @@ typedef struct {
     rt_offender offenders[RT_OFFENDERS];
 } rt_monitor;
 
+/* What it takes for a millisecond, in ns: tests make it shorter, or so long that nothing is ever taken. */
+extern _Atomic int64_t rt_monitor_pace;
+
 /* Starts the monitor of a runtime that has threads; without memory for it there is none. */
 void rt_monitor_start(rt_runtime *rt);
 void rt_monitor_stop(rt_runtime *rt);
