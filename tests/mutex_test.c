@@ -16,6 +16,8 @@
 
 #include "routines/sync.h"
 
+SUPPORT_NO_HANDOVERS
+
 /* What the holder sees. */
 static void check_held(routine_mutex_t *m)
 {

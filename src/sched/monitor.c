@@ -12,7 +12,10 @@
 #include "../os/thread.h"
 #include "order.h"
 
-#define MS        INT64_C(1000000)
+_Atomic int64_t rt_monitor_pace = INT64_C(1000000);
+
+/* relaxed: a setting */
+#define MS        atomic_load_explicit(&rt_monitor_pace, memory_order_relaxed)
 #define TICK      (5 * MS / 2) /* ns between two looks */
 #define SPARE     (5 * MS)     /* in one routine: a spare thread is made ready */
 #define TAKE      (10 * MS)    /* and its worker is taken */
