@@ -11,7 +11,7 @@
 
 /* ---- who waits ---- */
 
-int rt_fdwait_start(rt_runtime *rt)
+static int start(rt_runtime *rt)
 {
     if (RT_LIKELY(rt_poller_epoll(&rt->poller) >= 0))
         return 0;
@@ -68,8 +68,8 @@ typedef struct {
     bool limited;
 } wish;
 
-/* A commit: enters the record, unless something has happened meanwhile. Here and not before the switch, since the
- * one who parks may look at the poller itself, to find the next routine, and that takes the lock. */
+/* A commit: enters the record, unless something has happened meanwhile. Here and not before the switch, since
+ * the one who parks may look at the poller itself, to find the next routine, and that takes the lock. */
 static bool enter(rt_block *r, void *arg)
 {
     wish *w = arg;
@@ -77,7 +77,7 @@ static bool enter(rt_block *r, void *arg)
     bool waits = true;
     rt_lock_acquire(&f->lock);
     if (RT_LIKELY(rt_fd_events(f, w->direction) == w->seen) && RT_LIKELY(rt_fd_is_registered(f)) &&
-        RT_LIKELY(rt_fd_generation(f) == w->generation)) { /* P1, P4 */
+        RT_LIKELY(rt_fd_generation(f) == w->generation)) { /* E1, E4 */
         rt_queue_append(&f->waiters[w->direction], &w->waiter);
         rt_poller_note(w->poller, f);
         if (!w->limited)
@@ -90,16 +90,15 @@ static bool enter(rt_block *r, void *arg)
     return waits;
 }
 
-/* Under no lock: registers fd, if it is not. */
-static int prepare(rt_runtime *rt, rt_fd *f, int fd, uint32_t generation)
+int rt_fdwait_register(rt_runtime *rt, rt_fd *f, int fd, uint32_t generation)
 {
-    int rc = rt_fdwait_start(rt);
+    int rc = start(rt);
     if (RT_UNLIKELY(rc != 0))
         return rc;
     if (RT_LIKELY(rt_fd_is_registered(f)))
         return 0;
     rt_lock_acquire(&f->lock);
-    rc = rt_fd_generation(f) == generation ? rt_poller_register(&rt->poller, f, fd) : -ECANCELED; /* P4 */
+    rc = rt_fd_generation(f) == generation ? rt_poller_register(&rt->poller, f, fd) : -ECANCELED; /* E4 */
     rt_lock_release(&f->lock);
     return rc == -EPERM ? RT_FD_NEVER_WAITS : rc;
 }
@@ -109,7 +108,7 @@ int rt_fdwait(rt_runtime *rt, rt_fd *f, int fd, int direction, uint32_t generati
     rt_block *me = rt_me();
     int rc = rt_frame_stop(me);
     if (RT_LIKELY(rc == 0))
-        rc = prepare(rt, f, fd, generation);
+        rc = rt_fdwait_register(rt, f, fd, generation);
     if (RT_UNLIKELY(rc != 0))
         return rc;
     wish w = {.poller = &rt->poller,

@@ -14,7 +14,7 @@
 #include "poller.h"
 #include "scheduler.h"
 
-/* What a wait that epoll refuses returns (P of poller.h, -EPERM): the call is simply to be made. */
+/* What a wait that epoll refuses returns (E of poller.h, -EPERM): the call is simply to be made. */
 #define RT_FD_NEVER_WAITS 1
 
 /*
@@ -25,9 +25,9 @@
  */
 int rt_fdwait(rt_runtime *rt, rt_fd *f, int fd, int direction, uint32_t generation, uint32_t seen);
 
-/* The parts of that, for a wait for several (io/poll.c). Starts the poller, if need be; 0 or a negative
- * errno. */
-int rt_fdwait_start(rt_runtime *rt);
+/* The parts of that, for a wait for several (io/poll.c). Registers fd, and starts the poller for it, if need be:
+ * 0; RT_FD_NEVER_WAITS; -ECANCELED, if its generation is another; or a negative errno. */
+int rt_fdwait_register(rt_runtime *rt, rt_fd *f, int fd, uint32_t generation);
 
 /* A wait begins, and is over: the poller is told. Inside. begin comes before its record can be found. */
 void rt_fdwait_begin(rt_runtime *rt);
@@ -44,7 +44,7 @@ bool rt_fdwait_look(rt_worker *w);
  * time. */
 void rt_fdwait_sleep(rt_worker *w, int64_t until);
 
-/* The round that is due (P5). */
+/* The round that is due (E5). */
 void rt_fdwait_round(rt_worker *w, int64_t now);
 
 /* For the monitor, and whoever is no worker: when somebody last looked at the events, INT64_MAX: somebody

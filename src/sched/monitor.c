@@ -10,6 +10,7 @@
 #include "../base/panic.h"
 #include "../os/clock.h"
 #include "../os/thread.h"
+#include "fdwait.h"
 #include "order.h"
 
 #define MS     INT64_C(1000000)
@@ -285,6 +286,8 @@ static void *run(void *arg)
         const int64_t until = rt_clock_after(TICK);
         rest(m, until);
         const int64_t now = rt_clock_now();
+        if (rt_fdwait_looked_at(rt) < now - TICK) /* they are all busy with something long (idle.h, I7) */
+            rt_fdwait_look_outside(rt);
         quiet = look(rt, now, now - until > LATE) ? 0 : quiet + 1;
         rt_threads_bury(rt);
         if (quiet == QUIET) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. See poller.h, whose steps P1 to P5 are cited here.
+ * Floor 3. See poller.h, whose steps E1 to E5 are cited here.
  */
 #include "poller.h"
 
@@ -10,14 +10,14 @@
 #include "../os/clock.h"
 #include "../os/pages.h"
 
-#define ROUND      (100 * INT64_C(1000000)) /* ns between rounds (P5) */
+#define ROUND      (100 * INT64_C(1000000)) /* ns between rounds (E5) */
 #define ROUND_REST INT64_C(1000000)         /* ns between the parts of one, */
 #define ROUND_MOST 256                      /* each with at most so many system calls */
 
 #define WANTED                                                                                               \
     ((uint32_t)EPOLLIN | (uint32_t)EPOLLOUT | (uint32_t)EPOLLPRI | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
 
-/* Events that end a wait for reading, for writing; and after which no other may come (P2). */
+/* Events that end a wait for reading, for writing; and after which no other may come (E2). */
 #define FOR_IN                                                                                               \
     ((uint32_t)EPOLLIN | (uint32_t)EPOLLPRI | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLHUP | (uint32_t)EPOLLERR)
 #define FOR_OUT ((uint32_t)EPOLLOUT | (uint32_t)EPOLLHUP | (uint32_t)EPOLLERR)
@@ -127,7 +127,7 @@ static uint64_t data_of(const rt_fd *f, int fd)
     return (uint64_t)rt_fd_generation(f) << 32 | (uint32_t)fd;
 }
 
-/* Under lock: P1. release: pairs with rt_fd_events */
+/* Under lock: E1. release: pairs with rt_fd_events */
 static void count_event(rt_fd *f, int direction)
 {
     const uint32_t before =
@@ -154,7 +154,7 @@ int rt_poller_register(rt_poller *p, rt_fd *f, int fd)
     const int epoll = rt_poller_epoll(p);
     const uint64_t data = data_of(f, fd);
     int rc = rt_epoll_ctl(epoll, EPOLL_CTL_ADD, fd, WANTED, data);
-    if (rc == -EEXIST) /* P3 */
+    if (rc == -EEXIST) /* E3 */
         rc = rt_epoll_ctl(epoll, EPOLL_CTL_MOD, fd, WANTED, data);
     set_registered(f, rc == 0);
     return rc;
@@ -204,9 +204,9 @@ static rt_waiter **note(rt_poller *p, const struct epoll_event *e, rt_waiter **e
     const uint32_t what = e->events;
     rt_fd *f = rt_poller_find(p, (int)(uint32_t)e->data.u64); /* it was registered: it exists */
     rt_lock_acquire(&f->lock);
-    if (RT_LIKELY(rt_fd_generation(f) == e->data.u64 >> 32)) { /* P3 */
+    if (RT_LIKELY(rt_fd_generation(f) == e->data.u64 >> 32)) { /* E3 */
         if (RT_UNLIKELY(what & LAST))
-            atomic_store_explicit(&f->always_try, true, memory_order_relaxed); /* seen with the count (P2) */
+            atomic_store_explicit(&f->always_try, true, memory_order_relaxed); /* seen with the count (E2) */
         if (what & FOR_IN) {
             count_event(f, RT_FD_IN);
             end = rt_queue_take_all(&f->waiters[RT_FD_IN], 0, end);
@@ -230,7 +230,7 @@ int rt_poller_poll(rt_poller *p, struct epoll_event *events, int64_t until, rt_w
     return n;
 }
 
-/* ---- rounds (P5) ---- */
+/* ---- rounds (E5) ---- */
 
 void rt_poller_plan_round(rt_poller *p)
 {
@@ -307,19 +307,19 @@ rt_waiter **rt_poller_round(rt_poller *p, int64_t now, rt_waiter **end)
         int64_t next = now + ROUND;
         if (p->cursor == 0) {
             p->some = false;
-            atomic_store_explicit(&p->fresh, false, memory_order_relaxed); /* P5: ordered by the barrier */
+            atomic_store_explicit(&p->fresh, false, memory_order_relaxed); /* E5: ordered by the barrier */
             rt_membarrier_heavy(); /* who has still read it as true is found by his record's age */
         }
         if (!sweep(p, &end)) {
             next = now + ROUND_REST;
         } else if (!p->some) {
-            atomic_store_explicit(&p->round_at, INT64_MAX, memory_order_relaxed); /* P5 */
+            atomic_store_explicit(&p->round_at, INT64_MAX, memory_order_relaxed); /* E5 */
             rt_membarrier_heavy();
-            if (!atomic_load_explicit(&p->fresh, memory_order_relaxed)) /* P5 */
+            if (!atomic_load_explicit(&p->fresh, memory_order_relaxed)) /* E5 */
                 next = INT64_MAX;
         }
         if (next != INT64_MAX)
-            atomic_store_explicit(&p->round_at, next, memory_order_relaxed); /* P5 */
+            atomic_store_explicit(&p->round_at, next, memory_order_relaxed); /* E5 */
     }
     rt_lock_release(&p->sweeping);
     return end;

@@ -7,24 +7,24 @@
  * A descriptor is registered once, at the first wait for it, for both directions and edge-triggered. By
  * steps:
  *
- *  P1 Each record counts the events of each direction. A caller reads the count before it tries its system
+ *  E1 Each record counts the events of each direction. A caller reads the count before it tries its system
  *     call; if that says EAGAIN it waits, under the record's lock, but only if the count is still the same:
  *     an edge that came between is never slept over. An event wakes all that wait for its direction, and
  *     each tries again, so an edge is never used up by one who then gives up.
- *  P2 A read of a TCP stream that came up short has drained it: what comes later makes a new edge. So the
+ *  E2 A read of a TCP stream that came up short has drained it: what comes later makes a new edge. So the
  *     next read, if there has been no event since the count before that read, waits without trying. Not when
  *     an end, an error or urgent data has been seen (`always_try`), after which no edge may come.
- *  P3 The kernel knows a registration by the open file and the number, and keeps it as long as any
+ *  E3 The kernel knows a registration by the open file and the number, and keeps it as long as any
  *     duplicate of the file is open. Its events carry the number and the record's generation; a close, and
  *     everything else that gives the number a new meaning, makes the generation another one, so that late
  *     events are dropped. If the number is still registered from an earlier life (EEXIST), that is made over.
- *  P4 A close (rt_poller_forget): under the lock, a new generation, the registration is taken out, the
+ *  E4 A close (rt_poller_forget): under the lock, a new generation, the registration is taken out, the
  * waiters are taken out with -ECANCELED; then close(2); then (rt_poller_settle) those that have begun to wait
  *     meanwhile are sent to try again: they find EBADF, or wait for the number's next life, as their call may
  *     just as well have come after the close. A wait is for the generation that its call has begun with: one
  *     that began before the close does not wait after it, but is -ECANCELED; and since what is tried again
  *     after a wait is tried under the lock with the generation compared, it never touches the next life.
- *  P5 A foreign close leaves a record that says registered while the kernel has forgotten, and a wait that
+ *  E5 A foreign close leaves a record that says registered while the kernel has forgotten, and a wait that
  * begins after the number is reused would last for ever. So waits that take long are verified, once: in
  *     rounds, ROUND apart, those that have seen a whole round without an event are registered anew
  *     (EPOLL_CTL_MOD, which also repeats the level; ENOENT: ADD). When all are verified there are no more
@@ -49,7 +49,7 @@ enum { RT_FD_IN, RT_FD_OUT };
 enum {
     RT_FD_KNOWN = 1,
     RT_FD_SOCKET = 2,
-    RT_FD_TCP = 4,           /* P2 */
+    RT_FD_TCP = 4,           /* E2 */
     RT_FD_FILE = 8,          /* a regular file or a block device */
     RT_FD_SYNC = 16,         /* a file whose writes go to the device */
     RT_FD_NONBLOCK = 32,     /* not a socket; O_NONBLOCK */
@@ -61,13 +61,13 @@ enum {
 typedef struct {
     RT_ALIGNED rt_lock_t lock;
     _Atomic uint32_t generation; /* written under lock */
-    _Atomic uint32_t events[2];  /* P1. Written under lock */
-    _Atomic uint32_t drained;    /* P2: the count of events[RT_FD_IN] that a short read began with */
+    _Atomic uint32_t events[2];  /* E1. Written under lock */
+    _Atomic uint32_t drained;    /* E2: the count of events[RT_FD_IN] that a short read began with */
     _Atomic uint16_t kind;       /* RT_FD_…; written under lock */
-    _Atomic bool always_try;     /* P2; written under lock */
+    _Atomic bool always_try;     /* E2; written under lock */
     /* under lock */
     _Atomic bool registered; /* without the lock a hint */
-    _Atomic uint8_t age; /* P5: 0 nothing to verify; 1 somebody waits; 2 and has for a whole round */
+    _Atomic uint8_t age;     /* E5: 0 nothing to verify; 1 somebody waits; 2 and has for a whole round */
     rt_queue waiters[2];
 } rt_fd;
 
@@ -85,8 +85,8 @@ typedef struct {
     uint32_t cursor;           /* under sweeping: the next record of the round */
     bool some;                 /* under sweeping: the round so far has left something to verify */
     _Atomic int64_t polled_at; /* when that was last; a hint */
-    _Atomic int64_t round_at;  /* P5; INT64_MAX: none */
-    _Atomic bool fresh;        /* P5 */
+    _Atomic int64_t round_at;  /* E5; INT64_MAX: none */
+    _Atomic bool fresh;        /* E5 */
     _Atomic(rt_fd *) chunks[RT_POLLER_CHUNKS];
     struct epoll_event *batch; /* RT_POLLER_BATCH */
 } rt_poller;
@@ -155,25 +155,25 @@ RT_INLINE uint8_t rt_fd_age(const rt_fd *f)
 
 RT_INLINE int64_t rt_poller_round_at(const rt_poller *p)
 {
-    return atomic_load_explicit(&p->round_at, memory_order_relaxed); /* ordered by P5's barriers */
+    return atomic_load_explicit(&p->round_at, memory_order_relaxed); /* ordered by E5's barriers */
 }
 
 RT_COLD void rt_poller_plan_round(rt_poller *p);
 
-/* Under the record's lock: a wait for f is being entered (P5). */
+/* Under the record's lock: a wait for f is being entered (E5). */
 RT_INLINE void rt_poller_note(rt_poller *p, rt_fd *f)
 {
     if (rt_fd_age(f) == 0)
         atomic_store_explicit(&f->age, 1, memory_order_relaxed); /* written under the lock */
     rt_membarrier_light();
-    if (!atomic_load_explicit(&p->fresh, memory_order_relaxed)) /* P5: ordered by the barriers */
+    if (!atomic_load_explicit(&p->fresh, memory_order_relaxed)) /* E5: ordered by the barriers */
         atomic_store_explicit(&p->fresh, true, memory_order_relaxed);
     rt_membarrier_light();
     if (RT_UNLIKELY(rt_poller_round_at(p) == INT64_MAX))
         rt_poller_plan_round(p);
 }
 
-/* P4. forget: -ECANCELED to those that wait, and all that is known is forgotten; settle: those that wait try
+/* E4. forget: -ECANCELED to those that wait, and all that is known is forgotten; settle: those that wait try
  * again. Both append the waiters won to *end and return the new end. */
 rt_waiter **rt_poller_forget(rt_poller *p, rt_fd *f, int fd, rt_waiter **end);
 rt_waiter **rt_poller_settle(rt_fd *f, rt_waiter **end);
