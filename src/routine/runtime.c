@@ -72,6 +72,8 @@ static void fork_child(void)
     rt_scope_fork_child();
     rt_pool_fork_child();
     rt_membarrier_init();
+    for (rt_runtime *rt = registry.all; rt; rt = rt->next)
+        rt_poller_fork_child(&rt->poller);
     registry.all = NULL;
     rt_runtime_choose(rt_runtime_chosen(), NULL);
     rt_thread *t = rt_self();
@@ -181,6 +183,7 @@ static void worker_end(rt_worker *w)
 
 static void dispose(rt_runtime *rt)
 {
+    rt_poller_free(&rt->poller);
     free(rt->workers);
     free(rt);
 }
@@ -189,6 +192,14 @@ static void workers_end(rt_runtime *rt)
 {
     for (size_t i = 0; rt->workers && i < rt->worker_count; i++)
         worker_end(&rt->workers[i]);
+}
+
+void rt_runtime_each(void (*visit)(rt_runtime *, void *), void *arg)
+{
+    rt_lock_acquire(&registry.lock);
+    for (rt_runtime *rt = registry.all; rt; rt = rt->next)
+        visit(rt, arg);
+    rt_lock_release(&registry.lock);
 }
 
 void rt_runtime_ref(rt_runtime *rt)
@@ -249,6 +260,7 @@ static rt_runtime *allocate(size_t workers, size_t stack_promised, const char *n
     rt->control = rt_control_now(); /* its threads inherit them too */
     pthread_sigmask(SIG_SETMASK, NULL, &rt->signals);
     rt_idle_init(&rt->idle);
+    rt_poller_init(&rt->poller);
     snprintf(rt->name, sizeof rt->name, "%s", name);
     rt_stack_pool_init(&rt->stacks, stack_promised);
     return rt;
@@ -391,6 +403,7 @@ static void stop_threads(rt_runtime *rt)
     rt_monitor_stop(rt);
     rt_threads_stop(rt);
     rt_pool_stop(&rt->pool);
+    rt_poller_end(&rt->poller);
     rt_runtime_clear(rt);
     rt_stack_pool_destroy(&rt->stacks);
 }

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floor 3. See idle.h for the argument; the steps I1 to I5 are cited here.
+ * Floor 3. See idle.h for the argument; the steps I1 to I7 are cited here.
  */
 #include "idle.h"
 
 #include <errno.h>
 
 #include "../os/clock.h"
+#include "../os/epoll.h"
+
+/* A sleeper's permit. */
+enum { NONE, GIVEN, AWAITED /* the poller sleeps on the word after all */ };
 
 /* Under lock. seq_cst: one order of all changes of state, seen by I1 by way of its barrier */
 static uint64_t change(rt_idle *idle, uint64_t minus, uint64_t plus)
@@ -20,8 +24,9 @@ static uint64_t change(rt_idle *idle, uint64_t minus, uint64_t plus)
 /* Under lock. */
 static void list_add(rt_idle *idle, rt_sleeper *me, uint64_t kind)
 {
-    atomic_store_explicit(&me->permit, 0, memory_order_relaxed); /* nobody can give one yet */
+    atomic_store_explicit(&me->permit, NONE, memory_order_relaxed); /* nobody can give one yet */
     me->kind = kind;
+    me->polls = false;
     me->next = idle->sleepers;
     me->link = &idle->sleepers;
     if (me->next)
@@ -41,7 +46,18 @@ static void list_remove(rt_idle *idle, rt_sleeper *s)
         idle->keeper = NULL;
         atomic_store_explicit(&idle->cover, INT64_MAX, memory_order_relaxed); /* I6 */
     }
+    if (idle->poller == s) {
+        idle->poller = NULL;
+        atomic_store_explicit(&idle->polling, false, memory_order_relaxed); /* I7 */
+    }
     change(idle, s->kind, RT_IDLE_SEARCHING);
+}
+
+/* Under lock: who is to be woken; NULL: nobody rests. */
+static rt_sleeper *choose(const rt_idle *idle)
+{
+    rt_sleeper *s = idle->sleepers;
+    return s && s == idle->poller && s->next ? s->next : s; /* I7 */
 }
 
 void rt_idle_look(rt_idle *idle, bool on)
@@ -51,15 +67,24 @@ void rt_idle_look(rt_idle *idle, bool on)
     rt_lock_release(&idle->lock);
 }
 
-static void give_permit(rt_sleeper *s)
+/* To one that was taken off the list. */
+static void give_permit(rt_idle *idle, rt_sleeper *s)
 {
-    atomic_store_explicit(&s->permit, 1, memory_order_release); /* pairs with permitted */
+    if (s->polls) { /* the event first (I7) */
+        rt_epoll_event_signal(
+            atomic_load_explicit(&idle->interrupt, memory_order_relaxed)); /* I7: it is set */
+        /* release: pairs with permitted */
+        if (atomic_exchange_explicit(&s->permit, GIVEN, memory_order_release) == AWAITED)
+            rt_futex_wake(&s->permit, 1);
+        return;
+    }
+    atomic_store_explicit(&s->permit, GIVEN, memory_order_release); /* pairs with permitted */
     rt_futex_wake(&s->permit, 1);
 }
 
 static bool permitted(rt_sleeper *me)
 {
-    return atomic_load_explicit(&me->permit, memory_order_acquire) != 0; /* pairs with give_permit */
+    return atomic_load_explicit(&me->permit, memory_order_acquire) == GIVEN; /* pairs with give_permit */
 }
 
 void rt_idle_init(rt_idle *idle)
@@ -79,12 +104,12 @@ void rt_idle_wake(rt_idle *idle, bool lone)
     rt_lock_acquire(&idle->lock);
     const uint64_t state =
         atomic_load_explicit(&idle->state, memory_order_relaxed); /* written under the lock */
-    rt_sleeper *s = RT_IDLE_SEARCHERS(state) ? NULL : idle->sleepers;
+    rt_sleeper *s = RT_IDLE_SEARCHERS(state) ? NULL : choose(idle);
     if (s)
         list_remove(idle, s); /* I2 */
     rt_lock_release(&idle->lock);
     if (s)
-        give_permit(s);
+        give_permit(idle, s);
 }
 
 void rt_idle_search(rt_idle *idle)
@@ -105,8 +130,12 @@ void rt_idle_found(rt_idle *idle)
 
 static void await_permit(rt_sleeper *me)
 {
+    uint32_t word = NONE;
+    if (me->polls) /* relaxed: what counts is seen by permitted */
+        atomic_compare_exchange_strong_explicit(&me->permit, &word, AWAITED, memory_order_relaxed,
+                                                memory_order_relaxed);
     while (!permitted(me))
-        rt_futex_wait(&me->permit, 0, INT64_MAX);
+        rt_futex_wait(&me->permit, me->polls ? AWAITED : NONE, INT64_MAX);
 }
 
 /* Off the list again, by itself or because a waker took it off. True: woken. */
@@ -128,7 +157,7 @@ bool rt_idle_nap(rt_idle *idle, rt_sleeper *me, int64_t ns)
     rt_lock_acquire(&idle->lock);
     list_add(idle, me, RT_IDLE_NAPPING);
     rt_lock_release(&idle->lock);
-    while (!permitted(me) && rt_futex_wait(&me->permit, 0, until) == 0)
+    while (!permitted(me) && rt_futex_wait(&me->permit, NONE, until) == 0)
         continue;
     return come_back(idle, me);
 }
@@ -163,7 +192,7 @@ int64_t rt_idle_cover(rt_idle *idle, rt_sleeper *me, int64_t next)
 void rt_idle_sleep(rt_idle *idle, rt_sleeper *me, int64_t until)
 {
     while (!permitted(me))
-        if (rt_futex_wait(&me->permit, 0, until) == -ETIMEDOUT) {
+        if (rt_futex_wait(&me->permit, NONE, until) == -ETIMEDOUT) {
             come_back(idle, me);
             return;
         }
@@ -178,6 +207,29 @@ void rt_idle_alarm(rt_idle *idle, int64_t when)
         rt_idle_wake(idle, false);
 }
 
+void rt_idle_set_interrupt(rt_idle *idle, int event)
+{
+    atomic_store_explicit(&idle->interrupt, event, memory_order_relaxed); /* seen by way of the lock (I7) */
+}
+
+bool rt_idle_become_poller(rt_idle *idle, rt_sleeper *me)
+{
+    rt_lock_acquire(&idle->lock);
+    const bool mine = me->link && !idle->poller;
+    if (mine) {
+        idle->poller = me;
+        me->polls = true;
+        atomic_store_explicit(&idle->polling, true, memory_order_relaxed); /* I7 */
+    }
+    rt_lock_release(&idle->lock);
+    return mine;
+}
+
+void rt_idle_call_poller(rt_idle *idle)
+{
+    rt_idle_wake(idle, false);
+}
+
 void rt_idle_wake_all(rt_idle *idle)
 {
     for (;;) {
@@ -188,6 +240,6 @@ void rt_idle_wake_all(rt_idle *idle)
         rt_lock_release(&idle->lock);
         if (!s)
             return;
-        give_permit(s);
+        give_permit(idle, s);
     }
 }

@@ -30,6 +30,19 @@
  *     will be awake when the next timer passes. (A searcher that rests, and a napper, look again within
  *     160 microseconds: so late a timer can be that was set meanwhile.)
  *
+ *  I7 Descriptors. A worker that is about to sleep looks, in its last look, whether anybody waits for a
+ *     descriptor, and if no sleeper is the *poller*, becomes it: it sleeps in epoll_wait(2), no longer than
+ *     its cover says. It ceases to be the poller, under the lock, when it is taken off the list, by itself or
+ * by a waker, and searches then. So an event is seen at once while there is a poller; a last look at the
+ *     events is not needed, since epoll_wait(2) does that itself. Whoever begins a wait does: count it; light
+ *     barrier; read `polling`; if there is no poller, it wakes a sleeper as in I1, who looks again. As in I4
+ * one sees the other. If the poller finds work, and is the last searcher, it wakes another (I5), who becomes
+ *     the poller: while anybody sleeps, nobody searches, and somebody waits, there is a poller. If nobody
+ *     sleeps, the workers look at the events in passing, as at their timers (order.c), and the monitor does
+ * if all are busy with something long. Wakers take others before the poller, since it is of use where it is,
+ * and it is woken by an eventfd. It must not outlive its waker's last touch of that: so the permit is given
+ * after the event, and it waits for the permit before it goes on.
+ *
  * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
  * list first, so it is woken once.
  */
@@ -44,6 +57,7 @@ typedef struct rt_sleeper {
     /* under the lock */
     uint64_t kind;                   /* RT_IDLE_NAPPING or RT_IDLE_SLEEPING, while on the list */
     struct rt_sleeper *next, **link; /* link null: not on the list */
+    bool polls;                      /* it has become the poller since it is on the list (I7) */
 } rt_sleeper;
 
 typedef struct {
@@ -52,6 +66,9 @@ typedef struct {
     rt_sleeper *sleepers;  /* under lock: the last to rest is the first to be woken, its caches are warm */
     rt_sleeper *keeper;    /* under lock: the sleeper that gives the cover; null: none */
     _Atomic int64_t cover; /* I6: when it will be awake; INT64_MAX: none. Written under lock */
+    rt_sleeper *poller;    /* under lock: I7; null: none */
+    _Atomic bool polling;  /* there is one. Written under lock */
+    _Atomic int interrupt; /* the eventfd that wakes it */
 } rt_idle;
 
 /* Units and fields of state. */
@@ -111,6 +128,31 @@ void rt_idle_sleep(rt_idle *idle, rt_sleeper *me, int64_t until);
 
 /* I6: a timer was set to this time. */
 void rt_idle_alarm(rt_idle *idle, int64_t when);
+
+/* I7: by what a poller is woken. Before the first wait. */
+void rt_idle_set_interrupt(rt_idle *idle, int event);
+
+/* I7: who has announced, and knows that somebody waits for a descriptor: true: it is the poller, and waits
+ * for events instead of rt_idle_sleep, and then withdraws. */
+bool rt_idle_become_poller(rt_idle *idle, rt_sleeper *me);
+
+/* Does a sleeper poll? A hint. */
+RT_INLINE bool rt_idle_is_polling(const rt_idle *idle)
+{
+    return atomic_load_explicit(&idle->polling, memory_order_relaxed);
+}
+
+RT_COLD void rt_idle_call_poller(rt_idle *idle);
+
+/* I7: a wait for a descriptor was counted. */
+RT_INLINE void rt_idle_watch(rt_idle *idle)
+{
+    rt_membarrier_light();
+    /* relaxed: ordered by the barrier */
+    if (!rt_idle_is_polling(idle) &&
+        RT_IDLE_SLEEPERS(atomic_load_explicit(&idle->state, memory_order_relaxed)) != 0)
+        rt_idle_call_poller(idle);
+}
 
 /* Wakes everybody: shutdown. */
 void rt_idle_wake_all(rt_idle *idle);

@@ -10,6 +10,7 @@
 #include "../base/panic.h"
 #include "../os/clock.h"
 #include "../os/thread.h"
+#include "fdwait.h"
 #include "order.h"
 
 _Atomic int64_t rt_monitor_pace = INT64_C(1000000);
@@ -324,6 +325,8 @@ static void *run(void *arg)
         const int64_t until = rt_clock_after(quiet < QUIET ? TICK : SLOW_TICK);
         rest(m, until);
         const int64_t now = rt_clock_now();
+        if (rt_fdwait_looked_at(rt) < now - TICK) /* they are all busy with something long (idle.h, I7) */
+            rt_fdwait_look_outside(rt);
         looked seen = look(rt, now, now - until > LATE);
         if (rt_pool_has_queue(&rt->pool) && rt_pool_look(&rt->pool, now))
             seen.busy = seen.news = true;

@@ -9,14 +9,16 @@
 #include <stdlib.h>
 
 #include "../os/clock.h"
+#include "fdwait.h"
 
 #define SHARED_BATCH 32
 #define SAMPLE       64
 #define TIMERS_BATCH 64
 #define OLDEST_EVERY (5 * INT64_C(1000000)) /* ns */
-#define LOOK_EVERY   (50 * INT64_C(1000))   /* ns between looks at the timers, while one is set */
-#define LOOKS_MOST   16                     /* and at most so many picks */
-#define OVERDUE      INT64_C(1000000)       /* ns after which a timer is taken over by any worker */
+#define LOOK_EVERY   (50 * INT64_C(1000)) /* ns between looks at the timers and the poller, while one is set \
+                                           */
+#define LOOKS_MOST   16                   /* and at most so many picks */
+#define OVERDUE      INT64_C(1000000)     /* ns after which a timer is taken over by any worker */
 
 /* ---- control blocks ---- */
 
@@ -315,7 +317,8 @@ void rt_order_look_at_timers(rt_worker *w)
     for (size_t i = 0; i < rt->worker_count; i++)
         if (rt_timers_next(&rt->workers[i].timers) < next)
             next = rt_timers_next(&rt->workers[i].timers);
-    if (next == INT64_MAX) {
+    const bool polls = rt_poller_epoll(&rt->poller) >= 0;
+    if (next == INT64_MAX && !polls) {
         w->until_look = 1;
         return;
     }
@@ -333,6 +336,13 @@ void rt_order_look_at_timers(rt_worker *w)
         /* others look at their own, unless they are busy in one routine */
         if (rt_timers_next(&v->timers) <= (v == w ? now : now - OVERDUE))
             any |= rt_order_timers(w, v, now);
+    }
+    if (polls) {
+        if (RT_UNLIKELY(rt_poller_round_at(&rt->poller) <= now))
+            rt_fdwait_round(w, now);
+        /* a hint: others may look too */
+        if (now - atomic_load_explicit(&rt->poller.polled_at, memory_order_relaxed) >= LOOK_EVERY)
+            any |= rt_fdwait_look(w);
     }
     if (any)
         rt_notify(w);

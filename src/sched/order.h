@@ -56,14 +56,15 @@ void rt_order_begin_timer(rt_runtime *rt, rt_block *r);
 /* The timers of worker v that have passed, by the clock of now, to w's ready list. False: there was none. */
 bool rt_order_timers(rt_worker *w, rt_worker *v, int64_t now);
 
-/* A look at the clock, if any timer is set: at the worker's own ones, and at those of others that are
- * overdue, since a worker that is busy in one routine does not look at its own. */
+/* A look at the clock, if any timer is set or the poller is in use: at the worker's own ones, and at those of
+ * others that are overdue, since a worker that is busy in one routine does not look at its own; and at what
+ * has happened to descriptors. */
 RT_COLD void rt_order_look_at_timers(rt_worker *w);
 
 /* At each pick: is it time for such a look? */
 RT_INLINE bool rt_order_look_is_due(rt_worker *w)
 {
-    return RT_UNLIKELY(rt_timers_next(&w->timers) != INT64_MAX) && --w->until_look == 0;
+    return RT_UNLIKELY(rt_timers_are_watched(&w->timers)) && --w->until_look == 0;
 }
 
 /* Work for a worker that has none; it sleeps until there is. NULL: the runtime stops. search.c */

@@ -4,6 +4,7 @@
  * here.
  */
 #include "../os/clock.h"
+#include "fdwait.h"
 #include "order.h"
 
 #define STEAL_BATCH      32
@@ -122,10 +123,10 @@ static uint64_t progress_of_all(const rt_runtime *rt)
     return sum;
 }
 
-/* The earliest time of all timers. */
+/* The earliest time of all timers; the poller's next round counts as one. */
 static int64_t earliest(const rt_runtime *rt)
 {
-    int64_t least = INT64_MAX;
+    int64_t least = rt_poller_round_at(&rt->poller);
     for (size_t i = 0; i < rt->worker_count; i++) {
         const int64_t next = rt_timers_next(&rt->workers[i].timers);
         if (next < least)
@@ -143,6 +144,8 @@ static void look_at_timers(rt_worker *w)
         return;
     for (size_t i = 0; i < rt->worker_count; i++)
         (void)rt_order_timers(w, &rt->workers[i], now);
+    if (rt_poller_round_at(&rt->poller) <= now)
+        rt_fdwait_round(w, now);
 }
 
 /* How long to rest at most, for a rest of ns. */
@@ -208,7 +211,7 @@ rt_block *rt_search_work(rt_worker *w)
     while (!stopping(rt)) {
         bool lone;
         look_at_timers(w);
-        if ((r = rt_order_pick(w)) != NULL)
+        if ((r = rt_order_pick(w)) != NULL || (rt_fdwait_look(w) && (r = rt_order_pick(w)) != NULL))
             break;
         if ((r = rt_search_steal(w, &lone)) != NULL) {
             w->stolen_at = rt_clock_now();
@@ -232,9 +235,14 @@ rt_block *rt_search_work(rt_worker *w)
         rt_search_check_drained(rt);
         rt_stacks_flush(w, STACK_IDLE);
         const int64_t cool = rt_stack_pool_cool(&rt->stacks);
-        const int64_t until = rt_idle_cover(&rt->idle, &w->sleeper, next);
+        int64_t until = rt_idle_cover(&rt->idle, &w->sleeper, next);
+        if (until > cool)
+            until = cool;
         rt_counter_add(&w->counts.sleeps, 1);
-        rt_idle_sleep(&rt->idle, &w->sleeper, until < cool ? until : cool);
+        if (rt_fdwait_any(rt) && rt_idle_become_poller(&rt->idle, &w->sleeper)) /* I7 */
+            rt_fdwait_sleep(w, until);
+        else
+            rt_idle_sleep(&rt->idle, &w->sleeper, until);
         rt_counter_add(&w->counts.wakeups, 1);
         nap = NAP_FIRST;
         w->poor = 0;

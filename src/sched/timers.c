@@ -7,9 +7,24 @@
 #include "../os/clock.h"
 
 /* Under lock. */
+static void set_next(rt_timers *timers, int64_t next)
+{
+    atomic_store_explicit(&timers->next, next, memory_order_relaxed); /* timers.h */
+    atomic_store_explicit(&timers->watched, timers->always || next != INT64_MAX,
+                          memory_order_relaxed); /* as that */
+}
+
 static void publish_next(rt_timers *timers)
 {
-    atomic_store_explicit(&timers->next, rt_wheel_next(&timers->wheel), memory_order_relaxed); /* timers.h */
+    set_next(timers, rt_wheel_next(&timers->wheel));
+}
+
+void rt_timers_always(rt_timers *timers)
+{
+    rt_lock_acquire(&timers->lock);
+    timers->always = true;
+    set_next(timers, rt_timers_next(timers));
+    rt_lock_release(&timers->lock);
 }
 
 void rt_timers_init(rt_timers *timers)
@@ -24,7 +39,7 @@ void rt_timers_add(rt_timers *timers, rt_alarm *alarm)
     rt_lock_acquire(&timers->lock);
     rt_wheel_add(&timers->wheel, &alarm->timer);
     if (alarm->timer.when < rt_timers_next(timers))
-        atomic_store_explicit(&timers->next, alarm->timer.when, memory_order_relaxed); /* as publish_next */
+        set_next(timers, alarm->timer.when);
     rt_lock_release(&timers->lock);
 }
 
@@ -37,8 +52,7 @@ void rt_timers_remove(rt_alarm *alarm)
         rt_wheel_remove(&timers->wheel, &alarm->timer);
         if (earliest) /* perhaps too early, so that a wake-up is for nothing: rather that than a search each
                          time */
-            atomic_store_explicit(&timers->next, rt_wheel_not_before(&timers->wheel),
-                                  memory_order_relaxed); /* as publish_next */
+            set_next(timers, rt_wheel_not_before(&timers->wheel));
     }
     rt_lock_release(&timers->lock);
 }

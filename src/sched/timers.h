@@ -22,7 +22,9 @@ typedef struct {
     rt_lock_t lock;
     _Atomic int64_t
         next; /* the earliest time in the wheel, INT64_MAX: none; written under the lock, a hint without */
-    rt_wheel wheel; /* under lock */
+    _Atomic bool watched; /* there is one, or `always`: the worker looks at the clock now and then. As next */
+    bool always;          /* under lock */
+    rt_wheel wheel;       /* under lock */
 } rt_timers;
 
 /* `who` is a routine that waits, or one with RT_FLAG_TIMER, which is to be started then: an rt_told is its
@@ -40,6 +42,16 @@ RT_INLINE int64_t rt_timers_next(const rt_timers *timers)
     return atomic_load_explicit(&timers->next,
                                 memory_order_relaxed); /* who relies on it has a barrier (I6) */
 }
+
+/* Is there anything for which the worker looks at the clock? */
+RT_INLINE bool rt_timers_are_watched(const rt_timers *timers)
+{
+    return atomic_load_explicit(&timers->watched,
+                                memory_order_relaxed); /* a hint: so often it is looked at */
+}
+
+/* From now on there always is: the poller has been started. */
+void rt_timers_always(rt_timers *timers);
 
 /* alarm->timer.when and who are set. */
 void rt_timers_add(rt_timers *timers, rt_alarm *alarm);

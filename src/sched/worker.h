@@ -23,6 +23,7 @@
 #include "idle.h"
 #include "monitor.h"
 #include "pool.h"
+#include "poller.h"
 #include "ready.h"
 #include "stack.h"
 #include "threads.h"
@@ -66,6 +67,7 @@ typedef struct rt_worker {
     rt_deque deque;
     rt_ready ready;
     RT_ALIGNED rt_counts counts;
+    rt_counter fd_waits, fd_waits_over; /* for descriptors, that began and ended here (fdwait.h) */
     /* shared */
     RT_ALIGNED rt_sleeper sleeper;
     RT_ALIGNED rt_timers timers;
@@ -120,6 +122,8 @@ struct routine_runtime {
     rt_threads threads;
     rt_monitor monitor;
     rt_pool pool;
+    rt_poller poller;
+    _Atomic uint64_t fd_waits, fd_waits_over; /* as the workers', of threads that had none then */
     /* the shared queue: what comes from outside, and spills */
     RT_ALIGNED rt_lock_t lock;
     /* under lock */
@@ -141,6 +145,7 @@ struct routine_runtime {
 };
 
 /* runtime.c */
+void rt_runtime_each(void (*visit)(rt_runtime *, void *), void *arg); /* none can go away meanwhile */
 void rt_runtime_ref(rt_runtime *rt);
 void rt_runtime_unref(rt_runtime *rt);
 
