@@ -2,12 +2,12 @@
  *
  * Floor 7. Stream sockets of the Unix domain (net.h).
  *
- * A socket file stays behind when its owner is gone; bind(2) then says EADDRINUSE, and connect(2)
- * ECONNREFUSED. It also says that between the owner's bind and its listen. So who binds holds the lock of the
- * directory until it listens, and who removes a file has found it refused under the same lock: of several
- * that start at the same time over an old file one gets the name, and the others find it alive. Where the
- * directory cannot be locked (no permission to read it, a file system without locks) nothing is removed. A
- * program that does not use this library, and is seen between its bind and its listen, is taken for dead.
+ * A socket file stays behind when its owner is gone; bind(2) then says EADDRINUSE. Whether an owner is there
+ * is asked by a socket of the wrong type: connect(2) says EPROTOTYPE if so, whether it listens already or
+ * not, and it notices nothing; ECONNREFUSED if not. Between this and the removal of the file somebody else
+ * could have removed it and bound his own. So who binds holds the lock of the directory, and of several that
+ * start at the same time over an old file one gets the name, and the others find it alive. Where the
+ * directory cannot be locked (no permission to read it, a file system without locks) nothing is removed.
  *
  * A full queue of connections is EAGAIN here, and there is no event for its end: who dials tries again, from
  * one millisecond to twenty apart.
@@ -71,7 +71,7 @@ static bool is_dead(const unix_name *name)
 {
     if (!rt_endpoint_is_socket_file(name->address.sun_path)) /* on other files connect says the same */
         return false;
-    const int fd = rt_net_socket(AF_UNIX, SOCK_STREAM);
+    const int fd = rt_net_socket(AF_UNIX, SOCK_DGRAM);
     if (fd < 0)
         return false;
     const int rc = rt_endpoint_connect(fd, address_of(name), name->size);
