@@ -20,6 +20,12 @@ MEMORY = [
     ("ns_per_op", "creating each", "ns", 1),
     ("end_us_each", "ending and joining each", "us", 1),
 ]
+REQUESTS = [
+    ("ns_per_op", "a request", "us", 1000),
+    ("cpu_ns", "the server's CPU time for a request", "us", 1000),
+    ("p50_us", "the median latency", "us", 1),
+    ("p99_us", "the latency of the worst hundredth", "us", 1),
+]
 SELECT_READY = [("ns_per_op", "a select and a send", "ns", 1)]
 TIMER = [("ns_per_op", "set and stop", "ns", 1)]
 SCOPE = [("ns_per_op", "a child", "ns", 1)]
@@ -69,6 +75,12 @@ FIGURES = {
     "scope_1000": SCOPE,
     "cancel": [("ns_per_op", "cancel and join", "ns", 1)],
     "cancel_scope": [("ns_per_op", "a child", "ns", 1)],
+    "tcp_echo": REQUESTS,
+    "http_hello": REQUESTS,
+    "idle_connections": [
+        ("bytes_each", "resident bytes of each in the server", "B", 1),
+        ("page_table_bytes_each", "page tables of each", "B", 1),
+    ],
 }
 
 

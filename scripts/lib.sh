@@ -4,7 +4,7 @@
 # What the scripts share; to be sourced.
 #   root                        the project's directory
 #   say, fail                   messages
-#   have_command, have_working, have_cmocka, have_build_tool, newest
+#   have_command, have_working, have_cmocka, have_openssl, have_build_tool, newest
 #                               what is on this machine
 #   want CHECK... -- PACKAGE... notes Debian packages, unless the check succeeds
 #   install_wanted              installs what was noted, or says what is missing and fails
@@ -47,6 +47,10 @@ have_cmocka() {
     have_command cc &&
         printf '#include <%s.h>\n' stdarg stddef stdint setjmp cmocka | cc -E -x c - >/dev/null 2>&1 &&
         have_working cc -lcmocka
+}
+
+have_openssl() {
+    have_command cc && printf '#include <openssl/ssl.h>\n' | cc -E -x c - >/dev/null 2>&1 && have_working cc -lssl -lcrypto
 }
 
 have_build_tool() {

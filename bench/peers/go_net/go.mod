@@ -1,0 +1,3 @@
+module peer-go-net
+
+go 1.19
