@@ -279,7 +279,7 @@ static void sleep_until_busy(rt_runtime *rt)
         atomic_load_explicit(&m->rung, memory_order_acquire);      /* pairs with rt_monitor_wake */
     atomic_store_explicit(&m->asleep, true, memory_order_relaxed); /* ordered by: */
     rt_membarrier_heavy();
-    bool busy = false;
+    bool busy = rt_pool_has_queue(&rt->pool);
     for (size_t i = 0; i < rt->worker_count && !busy; i++)
         busy = is_busy(&rt->workers[i]);
     if (!busy && !atomic_load_explicit(&m->ends, memory_order_acquire))
@@ -297,6 +297,8 @@ static void *run(void *arg)
         rest(m, until);
         const int64_t now = rt_clock_now();
         quiet = look(rt, now, now - until > LATE) ? 0 : quiet + 1;
+        if (rt_pool_look(&rt->pool, now))
+            quiet = 0;
         rt_threads_bury(rt);
         if (quiet == QUIET) {
             sleep_until_busy(rt);
