@@ -322,6 +322,8 @@ static bool is_stuck(rt_pool_class *c, int64_t now)
 {
     if (!c->head || c->stopping || now - c->moved_at < STUCK || thread_count(c) / GROWTH >= c->limit)
         return false;
+    if (c->starting) /* there is one more already */
+        return false;
     c->moved_at = now;
     c->starting++;
     count_threads(c, 1);
