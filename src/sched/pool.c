@@ -317,12 +317,11 @@ static void start_thread(rt_pool_class *c)
         rt_futex_wake(&c->threads, 1);
 }
 
-/* P5: under the lock. True: the caller is to start a thread. */
+/* P5: under the lock. True: the caller is to start a thread; not while another one is on its way. */
 static bool is_stuck(rt_pool_class *c, int64_t now)
 {
-    if (!c->head || c->stopping || now - c->moved_at < STUCK || thread_count(c) / GROWTH >= c->limit)
-        return false;
-    if (c->starting) /* there is one more already */
+    if (!c->head || c->stopping || c->starting || now - c->moved_at < STUCK ||
+        thread_count(c) / GROWTH >= c->limit)
         return false;
     c->moved_at = now;
     c->starting++;
