@@ -28,7 +28,8 @@ ROUTINES_BEGIN
  * more.
  *
  * fn runs as on a plain thread, with the stack of one: it can call everything, which blocks its thread.
- * From a plain thread, and so from within fn, routine_blocking just calls fn.
+ * From a plain thread, and so from within fn, routine_blocking just calls fn. So it does for a routine, too,
+ * if the class has no thread, and there is no memory for one.
  *
  * -ECANCELED, -ETIMEDOUT: fn was not run, and will not be. Once it runs it is waited for, since it uses what
  * the caller owns; if the limit passes meanwhile, the caller's next call says so.

@@ -81,23 +81,35 @@ ROUTINES_API ROUTINES_NODISCARD int routine_poll(struct pollfd *fds, unsigned lo
  */
 ROUTINES_API int routine_close(int fd);
 
-/* As open(2), run by the pool (blocking.h), since it may block on some file systems, and for fifos. The
- * descriptor is close-on-exec. */
+/*
+ * As open(2), run by the pool (blocking.h), since it may block on some file systems. The descriptor is
+ * close-on-exec. Once it has begun it is waited for: when it returns an error nothing is left open. The wait
+ * for the other side of a fifo is an exception, which takes no thread: a routine looks for it now and then,
+ * at most 20 ms late, and the limit or a cancellation ends that.
+ */
 ROUTINES_API ROUTINES_NODISCARD int routine_open(const char *path, int flags, ...);
 
-/* As fsync(2), run by the pool. */
+/* As fsync(2), run by the pool. Once it has begun it is waited for. */
 ROUTINES_API ROUTINES_NODISCARD int routine_fsync(int fd);
 
 /*
  * As getaddrinfo(3), run by the pool's threads for names. Returns what POSIX says: 0 or an EAI_ value, which
- * is positive on some systems and negative on others: test for 0. When the limit or a cancellation comes:
- * EAI_AGAIN; routine_check() tells. The list is released by freeaddrinfo(). Numeric hosts never wait.
+ * is positive on some systems and negative on others: test for 0. When the limit or a cancellation comes,
+ * also while the lookup is under way: EAI_AGAIN; routine_check() tells. The system goes on with the lookup
+ * then, and a shutdown of the runtime waits for it. EAI_SYSTEM does not happen, since errno would have to say
+ * more: EAI_MEMORY for want of memory or descriptors, else EAI_FAIL. The list is released by freeaddrinfo().
+ * Numeric hosts, and none, never wait, if the service is a number too, or none.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_getaddrinfo(const char *node, const char *service,
                                                         const struct addrinfo *hints,
                                                         struct addrinfo **result);
 
-/* As waitpid(2): the child's number, 0 with WNOHANG if it has not changed, or a negative errno. */
+/*
+ * As waitpid(2): the child's number, 0 with WNOHANG if it has not changed, or a negative errno. With WNOHANG
+ * it is a try, which neither the limit nor a cancellation stops. One child's end is waited for by a
+ * descriptor (Linux 5.3); for pid 0 or below, and for WUNTRACED or WCONTINUED, a routine looks now and then,
+ * so it is up to 20 ms late.
+ */
 ROUTINES_API ROUTINES_NODISCARD pid_t routine_waitpid(pid_t pid, int *status, int options);
 
 /*

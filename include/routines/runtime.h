@@ -70,8 +70,8 @@ enum {
  * be joined after the shutdown.
  *
  * Returns 0: no thread of it is left, and a go() to it gives ECANCELED. Or
- *   -ETIMEDOUT   routines remain; the runtime is intact and goes on (those that
- *                were cancelled stay so)
+ *   -ETIMEDOUT   routines remain, or lookups of names that were left behind (io.h);
+ *                the runtime is intact and goes on (those that were cancelled stay so)
  *   -EDEADLK     called from a routine of this very runtime
  *   -EBUSY       another shutdown of it is under way
  *   -EALREADY    it is shut down already

@@ -307,8 +307,7 @@ static void sleep_until_busy(rt_runtime *rt)
         atomic_load_explicit(&m->rung, memory_order_acquire);      /* pairs with rt_monitor_wake */
     atomic_store_explicit(&m->asleep, true, memory_order_relaxed); /* ordered by: */
     rt_membarrier_heavy();
-    bool busy =
-        rt_pool_has_queue(&rt->pool); /* who has entered it was busy, and saw to it that nobody slept */
+    bool busy = rt_pool_has_queue(&rt->pool);
     for (size_t i = 0; i < rt->worker_count && !busy; i++)
         busy = is_busy(&rt->workers[i]);
     if (!busy && !atomic_load_explicit(&m->ends, memory_order_acquire))

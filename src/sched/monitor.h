@@ -30,9 +30,10 @@
  *     of CPU (a throttled cgroup, a stopped process, too many threads), another thread would be no
  *     better off. The more threads go on computing without a worker, the longer it has to have
  *     computed. After a rest that was too long all begins anew.
- *  H8 It sleeps without limit when no worker has had anything to do for a while. It sets `asleep`,
- *     heavy barrier, and looks at all workers' `busy`; a worker that has found work sets busy,
- *     light barrier, reads asleep.
+ *  H8 It sleeps without limit when no worker has had anything to do for a while, and nobody queues in
+ *     the pool (pool.h, P5). It sets `asleep`, heavy barrier, and looks at all workers' `busy`, and at
+ *     the queues; a worker that has found work sets busy, light barrier, reads asleep, and so does
+ *     who enters such a queue.
  *
  * Where there is no membarrier no worker is taken: entering would cost a full barrier each time (R7).
  */

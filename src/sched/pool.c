@@ -278,6 +278,14 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* Somebody may be in the queue for whom no thread was called: from now on rt_pool_look is to be. */
+static void tell_monitor(rt_runtime *rt)
+{
+    rt_membarrier_light(); /* H8: the monitor says that it sleeps, heavy barrier, and looks for a queue */
+    if (atomic_load_explicit(&rt->monitor.asleep, memory_order_relaxed))
+        rt_monitor_wake(rt);
+}
+
 /* One that is counted already, as starting. Without the lock: it takes a while. */
 static void start_thread(rt_pool_class *c)
 {
@@ -301,6 +309,7 @@ static void start_thread(rt_pool_class *c)
     rt_waiter *returned = thread_count(c) == c->starting ? return_all(c) : NULL; /* P4 */
     const bool last = c->stopping && thread_count(c) == 0;
     rt_lock_release(&c->lock);
+    tell_monitor(c->runtime);
     rt_enter();
     rt_ready_all(returned);
     rt_leave();
@@ -308,16 +317,11 @@ static void start_thread(rt_pool_class *c)
         rt_futex_wake(&c->threads, 1);
 }
 
-/* Somebody queues, and no thread has been called for it: from now on rt_pool_look is to be called. */
-static void tell_monitor(rt_runtime *rt)
-{
-    (void)rt;
-}
-
-/* P5: under the lock. True: the caller is to start a thread. */
+/* P5: under the lock. True: the caller is to start a thread; not while another one is on its way. */
 static bool is_stuck(rt_pool_class *c, int64_t now)
 {
-    if (!c->head || c->stopping || now - c->moved_at < STUCK || thread_count(c) / GROWTH >= c->limit)
+    if (!c->head || c->stopping || c->starting || now - c->moved_at < STUCK ||
+        thread_count(c) / GROWTH >= c->limit)
         return false;
     c->moved_at = now;
     c->starting++;
