@@ -185,18 +185,23 @@ static RT_NOINLINE routine_t spawn_wish(const wish *what)
     return rc != 0 ? undo(r, -rc) : (routine_t){r, id};
 }
 
-static RT_NOINLINE routine_t go_slow(const char *where, routine_fn *fn, void *arg)
+static RT_NOINLINE routine_t go_slow(const char *where, routine_fn *fn, void *arg, uint32_t said)
 {
+    if (said != 0)
+        rt_enter_slow(rt_self(), said);
     rt_leave();
     return spawn_wish(&(wish){.where = where, .fn = fn, .arg = arg});
 }
 
 routine_t routine_go_at(const char *where, routine_fn *fn, void *arg)
 {
-    rt_thread *t = rt_enter();
+    rt_thread *t = rt_self();
+    const uint32_t said = rt_enter_mark(t);
+    if (RT_UNLIKELY(said != 0))
+        return go_slow(where, fn, arg, said);
     rt_worker *w = ready_to_spawn(t);
     if (RT_UNLIKELY(!w) || RT_UNLIKELY(!fn))
-        return go_slow(where, fn, arg);
+        return go_slow(where, fn, arg, 0);
     return spawn(t, w, rt_free_get(w), where, fn, arg, w->attr, JOINED);
 }
 

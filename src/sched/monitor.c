@@ -95,12 +95,12 @@ static void describe(rt_offence *offence, const rt_block *r)
 
 /* ---- the hand-over ---- */
 
-/* The thread's side. was: it was inside already. */
-void rt_enter_slow(rt_thread *t, uint32_t was)
+/* The thread's side. */
+void rt_enter_slow(rt_thread *t, uint32_t said)
 {
     if (!t->runtime) /* nobody takes anything from a plain thread; and many share rt_nobody */
         return;
-    if (was)
+    if (said & RT_ENTERED_TWICE)
         rt_panic("a signal handler, or code that is called by the library itself, has called into the "
                  "library while this thread was "
                  "inside of it: signal handlers must not use it (send signals to channels by "
@@ -278,7 +278,7 @@ static looked look(rt_runtime *rt, int64_t now, bool late)
         }
         if (w->cpu_since < 0)
             w->cpu_since = w->cpu_seen = rt_thread_cpu_time(w->holder->id);
-        if (now - w->seen_since < SPARE || !rt_membarrier_works || taken == A_TICK)
+        if (now - w->seen_since < SPARE || !rt_membarrier_works || RT_UNMARKED || taken == A_TICK)
             continue;
         if (more == UINT64_MAX)
             more = waiting(rt, now);

@@ -15,7 +15,27 @@
 #include "wait.h"
 #include "worker.h"
 
-RT_COLD void rt_enter_slow(rt_thread *t, uint32_t was);
+/* 1: threads do not mark that they are inside, and keep their workers. For the benchmark that shows what the
+ * marks cost (bench/unmarked.c). */
+#ifndef RT_UNMARKED
+#define RT_UNMARKED 0
+#endif
+
+/* What rt_enter_mark has said. */
+RT_COLD void rt_enter_slow(rt_thread *t, uint32_t said);
+#define RT_ENTERED_TWICE 0x100u
+
+/* The first half of rt_enter, for those who want the second to be a tail call. 0: there is none. */
+RT_INLINE uint32_t rt_enter_mark(rt_thread *t)
+{
+    if (RT_UNMARKED)
+        return 0;
+    const uint32_t was = atomic_load_explicit(&t->inside, memory_order_relaxed); /* own */
+    atomic_store_explicit(&t->inside, RT_ENTERED_TWICE, memory_order_relaxed);   /* H2 */
+    /* only where there are free light barriers is anything taken: so this is one */
+    atomic_signal_fence(memory_order_seq_cst);
+    return was | atomic_load_explicit(&t->asked, memory_order_relaxed); /* H2 */
+}
 
 /*
  * The calling thread enters the library's code: from here to rt_leave nobody takes its worker away
@@ -26,19 +46,17 @@ RT_COLD void rt_enter_slow(rt_thread *t, uint32_t was);
 RT_INLINE rt_thread *rt_enter(void)
 {
     rt_thread *t = rt_self();
-    const uint32_t was = atomic_load_explicit(&t->inside, memory_order_relaxed); /* own */
-    atomic_store_explicit(&t->inside, 1, memory_order_relaxed);                  /* H2 */
-    /* only where there are free light barriers is anything taken: so this is one */
-    atomic_signal_fence(memory_order_seq_cst);
-    if (RT_UNLIKELY((was | atomic_load_explicit(&t->asked, memory_order_relaxed)) != 0)) /* H2 */
-        rt_enter_slow(t, was);
+    const uint32_t said = rt_enter_mark(t);
+    if (RT_UNLIKELY(said != 0))
+        rt_enter_slow(t, said);
     return t;
 }
 
 /* t is the calling thread. */
 RT_INLINE void rt_leave_as(rt_thread *t)
 {
-    atomic_store_explicit(&t->inside, 0, memory_order_release); /* H3 */
+    if (!RT_UNMARKED)
+        atomic_store_explicit(&t->inside, 0, memory_order_release); /* H3 */
 }
 
 /* The thread may be another one than that which has entered. */

@@ -41,7 +41,7 @@ int rt_threads_add(rt_runtime *rt, rt_worker *w)
     t->worker = w;
     t->seat = w ? w->seat : &rt_no_seat;
     t->fresh = !w;
-    atomic_store_explicit(&t->inside, 1, memory_order_relaxed); /* nobody else knows it */
+    atomic_store_explicit(&t->inside, RT_ENTERED_TWICE, memory_order_relaxed); /* nobody else knows it */
     rt_lock_acquire(&all->lock);
     const uint64_t number = all->made++;
     t->next = all->all;
