@@ -610,6 +610,10 @@ TEST(no_more_threads_than_allowed)
         usleep(1000);
         CHECK_EQ(routine_stats(runtime, &stats), 0);
     } while (stats.refused == 0);
+    while (atomic_load(&g.inside) < 2 + SPARE)
+        usleep(1000);
+    usleep(20000);
+    CHECK_EQ(routine_stats(runtime, &stats), 0);
     CHECK_EQ(stats.threads, 2 + SPARE);
     CHECK_EQ(atomic_load(&g.inside), 2 + SPARE);
     CHECK_EQ(stats.handovers, SPARE);
@@ -789,8 +793,13 @@ static void handler(int signo)
     CHECK(chan_try_send(signalled, &signo) != -EPIPE);
 }
 
+static _Atomic pthread_t interrupted;
+static _Atomic int is_there;
+
 static void *be_interrupted(void *arg)
 {
+    atomic_store(&interrupted, pthread_self());
+    atomic_store(&is_there, 1);
     while (arg == NULL)
         CHECK_EQ(routine_join(go(nothing, arg), NULL), 0);
     return NULL;
@@ -801,15 +810,15 @@ static int use_the_library_in_a_handler(void)
     signalled = chan_make(int, 1);
     struct sigaction action = {.sa_handler = handler};
     sigemptyset(&action.sa_mask);
-    sigaction(SIGPROF, &action, NULL);
-    sigset_t profiling; /* for the workers' threads, not for this one, which is always outside */
-    sigemptyset(&profiling);
-    sigaddset(&profiling, SIGPROF);
-    CHECK(routine_runtime_default() != NULL);
-    pthread_sigmask(SIG_BLOCK, &profiling, NULL);
-    const struct itimerval often = {{0, 200}, {0, 200}};
-    setitimer(ITIMER_PROF, &often, NULL);
-    return routine_run(be_interrupted, NULL, NULL);
+    sigaction(SIGPROF, &action, NULL); /* which threads of workers take */
+    routine_t h = go(be_interrupted, NULL);
+    while (!atomic_load(&is_there))
+        usleep(100);
+    for (;;) {
+        CHECK_EQ(pthread_kill(atomic_load(&interrupted), SIGPROF), 0);
+        usleep(50);
+    }
+    return routine_join(h, NULL);
 }
 
 static const struct support_case cases[] = {

@@ -166,14 +166,15 @@ bool rt_fdwait_look(rt_worker *w)
     return list != NULL;
 }
 
-void rt_fdwait_sleep(rt_worker *w, int64_t until)
+bool rt_fdwait_sleep(rt_worker *w, int64_t until)
 {
     rt_runtime *rt = w->runtime;
     struct epoll_event events[RT_POLLER_BATCH];
     rt_waiter *list = NULL, **end = &list;
     rt_poller_poll(&rt->poller, events, until, &end);
-    rt_idle_withdraw(&rt->idle, &w->sleeper);
+    const bool woken = rt_idle_withdraw(&rt->idle, &w->sleeper);
     append_all(w, list);
+    return woken || list;
 }
 
 void rt_fdwait_round(rt_worker *w, int64_t now)

@@ -25,8 +25,8 @@
  */
 int rt_fdwait(rt_runtime *rt, rt_fd *f, int fd, int direction, uint32_t generation, uint32_t seen);
 
-/* The parts of that, for a wait for several (io/poll.c). Registers fd, and starts the poller for it, if need be:
- * 0; RT_FD_NEVER_WAITS; -ECANCELED, if its generation is another; or a negative errno. */
+/* The parts of that, for a wait for several (io/poll.c). Registers fd, and starts the poller for it, if need
+ * be: 0; RT_FD_NEVER_WAITS; -ECANCELED, if its generation is another; or a negative errno. */
 int rt_fdwait_register(rt_runtime *rt, rt_fd *f, int fd, uint32_t generation);
 
 /* A wait begins, and is over: the poller is told. Inside. begin comes before its record can be found. */
@@ -40,9 +40,9 @@ bool rt_fdwait_any(const rt_runtime *rt);
  * else looks; those woken are on its ready list then. False: there were none. */
 bool rt_fdwait_look(rt_worker *w);
 
-/* As the poller (I7), on the thread's own stack: sleeps until there are events, somebody wakes it, or that
- * time. */
-void rt_fdwait_sleep(rt_worker *w, int64_t until);
+/* As the poller (I7), on the thread's own stack: rests until there are events, somebody wakes it, or that
+ * time. False: the last. */
+bool rt_fdwait_sleep(rt_worker *w, int64_t until);
 
 /* The round that is due (E5). */
 void rt_fdwait_round(rt_worker *w, int64_t now);

@@ -170,9 +170,9 @@ void rt_idle_announce(rt_idle *idle, rt_sleeper *me)
     rt_membarrier_heavy(); /* I3, I4 */
 }
 
-void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me)
+bool rt_idle_withdraw(rt_idle *idle, rt_sleeper *me)
 {
-    come_back(idle, me);
+    return come_back(idle, me);
 }
 
 int64_t rt_idle_cover(rt_idle *idle, rt_sleeper *me, int64_t next)
@@ -212,14 +212,31 @@ void rt_idle_set_interrupt(rt_idle *idle, int event)
     atomic_store_explicit(&idle->interrupt, event, memory_order_relaxed); /* seen by way of the lock (I7) */
 }
 
+/* Under lock. */
+static void make_poller(rt_idle *idle, rt_sleeper *me)
+{
+    idle->poller = me;
+    me->polls = true;
+    atomic_store_explicit(&idle->polling, true, memory_order_relaxed); /* I7 */
+}
+
 bool rt_idle_become_poller(rt_idle *idle, rt_sleeper *me)
 {
     rt_lock_acquire(&idle->lock);
     const bool mine = me->link && !idle->poller;
+    if (mine)
+        make_poller(idle, me);
+    rt_lock_release(&idle->lock);
+    return mine;
+}
+
+bool rt_idle_nap_polling(rt_idle *idle, rt_sleeper *me)
+{
+    rt_lock_acquire(&idle->lock);
+    const bool mine = !idle->poller;
     if (mine) {
-        idle->poller = me;
-        me->polls = true;
-        atomic_store_explicit(&idle->polling, true, memory_order_relaxed); /* I7 */
+        list_add(idle, me, RT_IDLE_NAPPING);
+        make_poller(idle, me);
     }
     rt_lock_release(&idle->lock);
     return mine;

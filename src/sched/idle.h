@@ -9,35 +9,35 @@
  * under the lock only and is read without. After Go's proc.go and Vyukov's eventcount; by steps:
  *
  *  I1 Whoever makes work visible does, in this order: publish it; light barrier; read state. If
- *     nobody searches and somebody sleeps, it wakes one. If somebody naps, it does that only when it
- *     left more than one item; a lone one is the napper's to see, in time.
+ *     nobody searches and somebody sleeps, it wakes one. If somebody naps, it does that only when
+ *     it left more than one item; a lone one is the napper's to see, in time.
  *  I2 Waking counts the woken worker as searching, under the lock: so at most one wake-up is under
  *     way, however many push.
  *  I3 A worker that finds nothing declares itself sleeping and no longer searching, in one step,
- *     heavy barrier, and then looks at every queue once more. If there is anything it withdraws, and
- *     searches again.
+ *     heavy barrier, and then looks at every queue once more. If there is anything it withdraws,
+ *     and searches again.
  *  I4 By the barriers, of a push and a worker going to sleep at least one sees the other: the push
- *     finds it in state, or I3's last look finds the work. A push that left it to a searcher (I1) read a
- *     state from before that searcher's I3, so the searcher's last look comes after the push. A push
- *     that left it to a napper likewise: a napper only ever goes back to searching.
+ *     finds it in state, or I3's last look finds the work. A push that left it to a searcher (I1)
+ *     read a state from before that searcher's I3, so the searcher's last look comes after the
+ *     push. A push that left it to a napper likewise: a napper only ever goes back to searching.
  *  I5 A searcher that finds work stops searching before it runs it; the last one to stop wakes
  *     another, who finds what pushes left to the first.
  *  I6 Timers. A worker that is about to sleep looks, in its last look (I3), for the earliest time,
  *     and if no sleeper will be awake by then (`cover`), sleeps no longer than that. Whoever adds a
- *     timer does: publish it, light barrier, read cover; if that is later, it wakes a sleeper, who looks
- *     again. As in I4 one sees the other. A cover ends with its sleeper's rest; if that one finds work,
- *     it wakes another (I5), who covers then: while anybody sleeps, and nobody searches, some sleeper
- *     will be awake when the next timer passes. (A searcher that rests, and a napper, look again within
- *     160 microseconds: so late a timer can be that was set meanwhile.)
+ *     timer does: publish it, light barrier, read cover; if that is later, it wakes a sleeper, who
+ *     looks again. As in I4 one sees the other. A cover ends with its sleeper's rest; if that one
+ *     finds work, it wakes another (I5), who covers then: while anybody sleeps, and nobody
+ *     searches, some sleeper will be awake when the next timer passes. (A searcher that rests, and
+ *     a napper, look again within 160 microseconds: so late a timer can be that was set meanwhile.)
  *
  *  I7 Descriptors. A worker that is about to sleep looks, in its last look, whether anybody waits for a
- *     descriptor, and if no sleeper is the *poller*, becomes it: it sleeps in epoll_wait(2), no longer than
- *     its cover says. It ceases to be the poller, under the lock, when it is taken off the list, by itself or
- * by a waker, and searches then. So an event is seen at once while there is a poller; a last look at the
- *     events is not needed, since epoll_wait(2) does that itself. Whoever begins a wait does: count it; light
- *     barrier; read `polling`; if there is no poller, it wakes a sleeper as in I1, who looks again. As in I4
- * one sees the other. If the poller finds work, and is the last searcher, it wakes another (I5), who becomes
- *     the poller: while anybody sleeps, nobody searches, and somebody waits, there is a poller. If nobody
+ *     descriptor, and if no sleeper is the *poller*, becomes it (or before a nap): it rests in epoll_wait(2),
+ * no longer than its cover says. It ceases to be the poller, under the lock, when it is taken off the list,
+ * by itself or by a waker, and searches then. So an event is seen at once while there is a poller; a last
+ * look at the events is not needed, since epoll_wait(2) does that itself. Whoever begins a wait does: count
+ * it; light barrier; read `polling`; if there is no poller, it wakes a sleeper as in I1, who looks again. As
+ * in I4 one sees the other. If the poller finds work, and is the last searcher, it wakes another (I5), who
+ * becomes the poller: while anybody sleeps, nobody searches, and somebody waits, there is a poller. If nobody
  *     sleeps, the workers look at the events in passing, as at their timers (order.c), and the monitor does
  * if all are busy with something long. Wakers take others before the poller, since it is of use where it is,
  * and it is woken by an eventfd. It must not outlive its waker's last touch of that: so the permit is given
@@ -117,8 +117,9 @@ bool rt_idle_nap(rt_idle *idle, rt_sleeper *me, int64_t ns);
 /* It found nothing (I3, the first half): the caller looks once more after this. */
 void rt_idle_announce(rt_idle *idle, rt_sleeper *me);
 
-/* I3, the last look found something: the caller is searching again. */
-void rt_idle_withdraw(rt_idle *idle, rt_sleeper *me);
+/* I3, the last look found something, or a rest as the poller is over: the caller is searching again. True: it
+ * was woken. */
+bool rt_idle_withdraw(rt_idle *idle, rt_sleeper *me);
 
 /* I6: who has announced, and has seen `next` as the earliest time, will sleep until what is returned. */
 int64_t rt_idle_cover(rt_idle *idle, rt_sleeper *me, int64_t next);
@@ -135,6 +136,9 @@ void rt_idle_set_interrupt(rt_idle *idle, int event);
 /* I7: who has announced, and knows that somebody waits for a descriptor: true: it is the poller, and waits
  * for events instead of rt_idle_sleep, and then withdraws. */
 bool rt_idle_become_poller(rt_idle *idle, rt_sleeper *me);
+
+/* I7: the same for a nap, which begins with this if it is true. */
+bool rt_idle_nap_polling(rt_idle *idle, rt_sleeper *me);
 
 /* Does a sleeper poll? A hint. */
 RT_INLINE bool rt_idle_is_polling(const rt_idle *idle)

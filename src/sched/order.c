@@ -15,10 +15,14 @@
 #define SAMPLE       64
 #define TIMERS_BATCH 64
 #define OLDEST_EVERY (5 * INT64_C(1000000)) /* ns */
-#define LOOK_EVERY   (50 * INT64_C(1000)) /* ns between looks at the timers and the poller, while one is set \
-                                           */
-#define LOOKS_MOST   16                   /* and at most so many picks */
-#define OVERDUE      INT64_C(1000000)     /* ns after which a timer is taken over by any worker */
+#define LOOK_EVERY                                                                                           \
+    (50 * INT64_C(1000)) /* ns between looks at the timers and the poller, while one is set                  \
+                          */
+#define POLL_EVERY                                                                                           \
+    (250 * INT64_C(1000)) /* ns between looks at the poller, with routines that are ready: they come first   \
+                           */
+#define LOOKS_MOST 16     /* and at most so many picks */
+#define OVERDUE    INT64_C(1000000) /* ns after which a timer is taken over by any worker */
 
 /* ---- control blocks ---- */
 
@@ -341,7 +345,7 @@ void rt_order_look_at_timers(rt_worker *w)
         if (RT_UNLIKELY(rt_poller_round_at(&rt->poller) <= now))
             rt_fdwait_round(w, now);
         /* a hint: others may look too */
-        if (now - atomic_load_explicit(&rt->poller.polled_at, memory_order_relaxed) >= LOOK_EVERY)
+        if (now - atomic_load_explicit(&rt->poller.polled_at, memory_order_relaxed) >= POLL_EVERY)
             any |= rt_fdwait_look(w);
     }
     if (any)

@@ -7,31 +7,35 @@
  * A descriptor is registered once, at the first wait for it, for both directions and edge-triggered. By
  * steps:
  *
- *  E1 Each record counts the events of each direction. A caller reads the count before it tries its system
- *     call; if that says EAGAIN it waits, under the record's lock, but only if the count is still the same:
- *     an edge that came between is never slept over. An event wakes all that wait for its direction, and
- *     each tries again, so an edge is never used up by one who then gives up.
- *  E2 A read of a TCP stream that came up short has drained it: what comes later makes a new edge. So the
- *     next read, if there has been no event since the count before that read, waits without trying. Not when
- *     an end, an error or urgent data has been seen (`always_try`), after which no edge may come.
+ *  E1 Each record counts the events of each direction. A caller reads the count before it tries its
+ *     system call; if that says EAGAIN it waits, under the record's lock, but only if the count is
+ *     still the same: an edge that came between is never slept over. An event wakes all that wait
+ *     for its direction, and each tries again, so an edge is never used up by one who then gives
+ *     up.
+ *  E2 A read of a TCP stream that came up short has drained it: what comes later makes a new edge.
+ *     So the next read, if there has been no event since the count before that read, waits without
+ *     trying. Not when an end, an error or urgent data has been seen (`always_try`), after which no
+ *     edge may come.
  *  E3 The kernel knows a registration by the open file and the number, and keeps it as long as any
- *     duplicate of the file is open. Its events carry the number and the record's generation; a close, and
- *     everything else that gives the number a new meaning, makes the generation another one, so that late
- *     events are dropped. If the number is still registered from an earlier life (EEXIST), that is made over.
- *  E4 A close (rt_poller_forget): under the lock, a new generation, the registration is taken out, the
- * waiters are taken out with -ECANCELED; then close(2); then (rt_poller_settle) those that have begun to wait
- *     meanwhile are sent to try again: they find EBADF, or wait for the number's next life, as their call may
- *     just as well have come after the close. A wait is for the generation that its call has begun with: one
- *     that began before the close does not wait after it, but is -ECANCELED; and since what is tried again
- *     after a wait is tried under the lock with the generation compared, it never touches the next life.
- *  E5 A foreign close leaves a record that says registered while the kernel has forgotten, and a wait that
- * begins after the number is reused would last for ever. So waits that take long are verified, once: in
- *     rounds, ROUND apart, those that have seen a whole round without an event are registered anew
- *     (EPOLL_CTL_MOD, which also repeats the level; ENOENT: ADD). When all are verified there are no more
- *     rounds: idle costs nothing. `round_at` is when the next one is due; it is part of what the idle
- * protocol takes for a timer (I6). Whoever begins a wait does: note it in its record and in `fresh`; light
- * barrier; read round_at, and set it if there is none. The last round does: clear round_at; heavy barrier;
- * read `fresh`. One sees the other.
+ *     duplicate of the file is open. Its events carry the number and the record's generation; a
+ *     close, and everything else that gives the number a new meaning, makes the generation another
+ *     one, so that late events are dropped. If the number is still registered from an earlier life
+ *     (EEXIST), that is made over.
+ *  E4 A close (rt_poller_forget): under the lock, a new generation, the registration is taken out,
+ *     the waiters are taken out with -ECANCELED; then close(2); then (rt_poller_settle) those that
+ *     have begun to wait meanwhile are sent to try again: they find EBADF, or wait for the number's
+ *     next life, as their call may just as well have come after the close. A wait is for the
+ *     generation that its call has begun with: one that began before the close does not wait after
+ *     it, but is -ECANCELED; and since what is tried again after a wait is tried under the lock
+ *     with the generation compared, it never touches the next life.
+ *  E5 A foreign close leaves a record that says registered while the kernel has forgotten, and a
+ *     wait that begins after the number is reused would last for ever. So waits that take long are
+ *     verified, once: in rounds, ROUND apart, those that have seen a whole round without an event
+ *     are registered anew (EPOLL_CTL_MOD, which also repeats the level; ENOENT: ADD). When all are
+ *     verified there are no more rounds: idle costs nothing. `round_at` is when the next one is
+ *     due; it is part of what the idle protocol takes for a timer (I6). Whoever begins a wait does:
+ *     note it in its record and in `fresh`; light barrier; read round_at, and set it if there is
+ *     none. The last round does: clear round_at; heavy barrier; read `fresh`. One sees the other.
  *
  * The table has chunks, each twice as large as the one before, made when they are needed and kept as long as
  * the runtime; so a record's address never changes, and finding it takes no lock.

@@ -115,11 +115,13 @@ static bool work_visible(rt_runtime *rt)
     return false;
 }
 
-static uint64_t progress_of_all(const rt_runtime *rt)
+static uint64_t progress_of_others(const rt_worker *w)
 {
+    const rt_runtime *rt = w->runtime;
     uint64_t sum = 0;
     for (size_t i = 0; i < rt->worker_count; i++)
-        sum += progress(&rt->workers[i]);
+        if (&rt->workers[i] != w)
+            sum += progress(&rt->workers[i]);
     return sum;
 }
 
@@ -204,7 +206,7 @@ rt_block *rt_search_work(rt_worker *w)
     rt_runtime *rt = w->runtime;
     atomic_store_explicit(&w->busy, false, memory_order_relaxed); /* as in rt_search_is_busy */
     int64_t nap = NAP_FIRST;
-    uint64_t seen = 0;
+    uint64_t seen = progress_of_others(w);
     rt_block *r = NULL;
     rt_idle_search(&rt->idle);
     rest_if_poor(w);
@@ -219,10 +221,13 @@ rt_block *rt_search_work(rt_worker *w)
         }
         /* While others are busy with what they have, it would be there and gone at each look: rest a little.
          */
-        const uint64_t done = progress_of_all(rt);
+        const uint64_t done = progress_of_others(w);
         if (lone || done != seen) {
             seen = done;
-            const bool woken = rt_idle_nap(&rt->idle, &w->sleeper, until_timer(rt, nap));
+            const int64_t ns = until_timer(rt, nap);
+            const bool woken = rt_fdwait_any(rt) && rt_idle_nap_polling(&rt->idle, &w->sleeper) /* I7 */
+                                   ? rt_fdwait_sleep(w, rt_clock_after(ns))
+                                   : rt_idle_nap(&rt->idle, &w->sleeper, ns);
             nap = woken ? NAP_FIRST : nap < NAP_LAST ? 2 * nap : nap;
             continue;
         }
