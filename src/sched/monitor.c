@@ -52,6 +52,8 @@ static void note(rt_monitor *m, rt_thread *t, int64_t since, int64_t ended)
     rt_lock_acquire(&m->lock);
     rt_offender *o = offender(m, t->offence.where);
     t->stuck_since = since;
+    if (ended == 0)
+        t->cpu_seen = rt_thread_cpu_time(t->id);
     atomic_store_explicit(&t->stuck, ended == 0, memory_order_relaxed); /* a hint for computing */
     if (o) {
         o->what = t->offence;
@@ -204,7 +206,7 @@ static uint64_t waiting(rt_runtime *rt, int64_t now)
     return count;
 }
 
-/* How many threads compute without a worker. */
+/* How many threads have computed without a worker since they were counted last: once in a look. */
 static size_t computing(rt_runtime *rt)
 {
     size_t count = 0;
@@ -212,7 +214,7 @@ static size_t computing(rt_runtime *rt)
     for (rt_thread *t = rt->threads.all; t; t = t->next)
         if (atomic_load_explicit(&t->stuck, memory_order_relaxed)) { /* a hint */
             const int64_t cpu = rt_thread_cpu_time(t->id);
-            count += cpu - t->cpu_seen >= A_LITTLE;
+            count += cpu != t->cpu_seen; /* however little: they may be many */
             t->cpu_seen = cpu;
         }
     rt_lock_release(&rt->threads.lock);
@@ -220,10 +222,12 @@ static size_t computing(rt_runtime *rt)
 }
 
 /* H7. */
-static bool is_stuck(rt_runtime *rt, const rt_worker *w, int64_t used, int64_t just_now)
+static bool is_stuck(rt_runtime *rt, const rt_worker *w, int64_t used, int64_t just_now, size_t *others)
 {
     if (used >= ENOUGH) {
-        const size_t doublings = computing(rt) / (4 * rt->worker_count);
+        if (*others == SIZE_MAX)
+            *others = computing(rt);
+        const size_t doublings = *others / (4 * rt->worker_count);
         return doublings < 16 && used >= ENOUGH << doublings;
     }
     /* relaxed: constant since its thread began */
@@ -231,8 +235,9 @@ static bool is_stuck(rt_runtime *rt, const rt_worker *w, int64_t used, int64_t j
            rt_thread_is_blocked(atomic_load_explicit(&w->holder->tid, memory_order_relaxed));
 }
 
-/* A worker that has been in one routine for `since` ns, while others wait. True: it was taken. */
-static bool hand_over(rt_runtime *rt, rt_worker *w, int64_t since)
+/* A worker that has been in one routine for `since` ns, while others wait. True: it was taken. *others: those
+ * that compute without one; SIZE_MAX: not known yet. */
+static bool hand_over(rt_runtime *rt, rt_worker *w, int64_t since, size_t *others)
 {
     bool refused, taken = false;
     rt_thread *t = spare(rt, &refused);
@@ -242,7 +247,7 @@ static bool hand_over(rt_runtime *rt, rt_worker *w, int64_t since)
     if (since >= TAKE) {
         if (refused)
             rt_counter_add(&rt->monitor.refused, 1);
-        taken = t && is_stuck(rt, w, used, just_now) && take(rt, w);
+        taken = t && is_stuck(rt, w, used, just_now, others) && take(rt, w);
     }
     if (taken) {
         rt_threads_give(t, w);
@@ -263,6 +268,7 @@ static looked look(rt_runtime *rt, int64_t now, bool late)
 {
     looked seen = {0};
     uint64_t more = UINT64_MAX; /* not known yet */
+    size_t others = SIZE_MAX;   /* as well */
     int taken = 0;
     for (size_t i = 0; i < rt->worker_count; i++) {
         rt_worker *w = &rt->workers[i];
@@ -283,7 +289,7 @@ static looked look(rt_runtime *rt, int64_t now, bool late)
         if (more == UINT64_MAX)
             more = waiting(rt, now);
         seen.news |= more != 0;
-        if (more != 0 && hand_over(rt, w, now - w->seen_since)) {
+        if (more != 0 && hand_over(rt, w, now - w->seen_since, &others)) {
             taken++;
             more--;
         }

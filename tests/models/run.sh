@@ -153,6 +153,31 @@ wait fails LIMITS EXPOSER_BLIND
 wait fails LIMITS CLOCK_AT_ONCE
 wait fails LIMITS EARLY_IGNORED
 wait fails LIMITS PASSED_OPEN
+handover holds
+handover holds THREADS=3 ROUNDS=1
+handover fails NO_HEAVY
+handover fails ENTERS_LATE
+handover fails LOOKS_FIRST
+handover fails LEAVES_EARLY
+handover fails TAKES_BLIND
+handover fails GIVES_BLIND
+handover fails WITHDRAWS_BLIND
+handover fails ENTERS_BLIND
+handover fails NOTES_LATE
+handover fails GIVEN_EARLY
+handover fails GIVING_IS_GIVEN
+handover fails GIVEN_CLEARED
+handover fails TAKEN_STAYS
+handover fails KEEPS
+handover fails FORGETS
+handover fails PERMIT_FIRST
+handover fails PERMIT_LOST
+handover fails ENDS_BLIND
+handover holds SLEEP THREADS=1
+handover fails SLEEP THREADS=1 NO_HEAVY
+handover fails SLEEP THREADS=1 BUSY_LATE
+handover fails SLEEP THREADS=1 NO_LOOK
+handover fails SLEEP THREADS=1 RUNG_LATE
 EOF
     if [[ $long ]]; then
         cat <<'EOF'
@@ -176,6 +201,8 @@ wait holds TWO
 wait holds THREADS=3
 wait holds LIMITS ANY
 wait holds LIMITS TWO WAITS=1
+handover holds ROUNDS=3 TRIES=3
+handover holds THREADS=3 ROUNDS=1 TRIES=3
 EOF
     fi
 }
@@ -230,7 +257,7 @@ for tool in spin cc; do
         exit 77
     fi
 done
-wanted=" ${*:-deque ready idle block bias select mutex timers wait} "
+wanted=" ${*:-deque ready idle block bias select mutex timers wait handover} "
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
