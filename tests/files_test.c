@@ -14,6 +14,7 @@
 
 #include "routines/io.h"
 #include "routines/sync.h"
+#include "sched/worker.h"
 
 static char dir[64];
 
@@ -112,6 +113,51 @@ TEST_EVERYWHERE(errors)
     CHECK_EQ(routine_fsync(path), -EBADF);
     CHECK_EQ(close(null), 0);
     CHECK_EQ(close(path), 0);
+}
+
+/* ---- what may wait for a disk ---- */
+
+static uint64_t jobs(void)
+{
+    return routine_runtime_current()->pool.classes[RT_POOL_FILES].jobs; /* no other is under way */
+}
+
+static void *write_and_read(void *arg)
+{
+    enum { SIZE = 1 << 20 };
+    const struct path p = fresh_path();
+    char *data = malloc(SIZE), *back = calloc(1, SIZE);
+    memset(data, 'd', SIZE);
+    int fd = routine_open(p.text, O_RDWR | O_CREAT | O_DSYNC, 0600);
+    CHECK(fd >= 0);
+    uint64_t before = jobs();
+    CHECK_EQ(routine_write(fd, data, SIZE), SIZE); /* waits for the disk */
+    CHECK(jobs() > before);
+    before = jobs();
+    CHECK_EQ(routine_pread(fd, back, SIZE, 0), SIZE); /* is in the cache */
+    CHECK_EQ(memcmp(data, back, SIZE), 0);
+    CHECK_EQ(jobs(), before);
+    memset(back, 0, SIZE);
+    CHECK_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0); /* may not be any more */
+    CHECK_EQ(routine_pread(fd, back, SIZE, 0), SIZE);
+    CHECK_EQ(memcmp(data, back, SIZE), 0);
+    *(bool *)arg |= jobs() > before;
+    CHECK_EQ(routine_close(fd), 0);
+    CHECK_EQ(unlink(p.text), 0);
+    free(data);
+    free(back);
+    return NULL;
+}
+
+TEST(the_pool_reads_what_is_not_in_the_cache)
+{
+    bool was_read_there = false;
+    routine_runtime_t *runtime = support_runtime(1);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(routine_runtime_run(runtime, write_and_read, &was_read_there, NULL), 0);
+    support_runtime_end(runtime);
+    if (!was_read_there)
+        print_message("this file system forgets nothing, or cannot tell\n");
 }
 
 /* ---- no descriptor is left ---- */
@@ -406,6 +452,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(open_write_sync_read),
         cmocka_unit_test(errors),
+        cmocka_unit_test(the_pool_reads_what_is_not_in_the_cache),
         cmocka_unit_test(no_descriptor_left_to_have),
         cmocka_unit_test(opened_and_cancelled_at_any_moment),
         cmocka_unit_test(over_before_it_begins),

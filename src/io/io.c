@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "../os/sys.h"
+#include "../sched/pool.h"
 #include "cursor.h"
 #include "fd.h"
 
@@ -58,7 +59,7 @@ static ssize_t in_pool(int (*fn)(void *), const rt_fd_use *u, const transfer *t,
                        int count)
 {
     job j = {u->fd, parts, count, t->offset == RT_SYS_HERE ? t->offset : t->offset + (off_t)t->at.done, 0};
-    const int rc = fn(&j);
+    const int rc = rt_pool_run(RT_POOL_FILES, fn, &j);
     return rc < 0 ? rc : j.result;
 }
 

@@ -14,6 +14,7 @@
 #include "../../include/routines/time.h"
 #include "../os/process.h"
 #include "../sched/scheduler.h"
+#include "fd.h"
 
 #define NAP_FIRST ROUTINE_MS
 #define NAP_LAST  (20 * ROUTINE_MS)
@@ -24,6 +25,7 @@ static int wait_for_end(pid_t pid)
     const int fd = rt_process_descriptor(pid);
     if (fd < 0)
         return fd;
+    rt_fd_fresh(fd, 0);
     struct pollfd p = {.fd = fd, .events = POLLIN};
     const int rc = routine_poll(&p, 1, -1);
     routine_close(fd);
