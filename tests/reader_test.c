@@ -456,7 +456,8 @@ TEST_EVERYWHERE(errors_and_arguments)
     CHECK_EQ(routine_reader_read_full(r, line, 0, NULL), 0);
     routine_reader_free(r);
     routine_reader_free(NULL);
-    CHECK(routine_reader_new(0, SIZE_MAX) == NULL);
+    if (!SUPPORT_ASAN && !SUPPORT_TSAN) /* who end the process */
+        CHECK(routine_reader_new(0, SIZE_MAX) == NULL);
 }
 
 int main(void)

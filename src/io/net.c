@@ -15,13 +15,17 @@
 
 #include "../../include/routines/net.h"
 #include "../os/endpoint.h"
+#include "fd.h"
 #include "resolve.h"
 
 int rt_net_socket(int family, int type)
 {
     const int fd = rt_endpoint_socket(family, type);
-    if (fd >= 0)
-        routine_fd_forget(fd);
+    if (fd < 0)
+        return fd;
+    const bool tcp = type == SOCK_STREAM && family != AF_UNIX;
+    routine_fd_forget(fd); /* in all runtimes: it may be handed on */
+    rt_fd_fresh(fd, RT_FD_KNOWN | RT_FD_SOCKET | (tcp ? RT_FD_TCP : 0u));
     return fd;
 }
 

@@ -8,9 +8,6 @@
  * could have removed it and bound his own. So who binds holds the lock of the directory, and of several that
  * start at the same time over an old file one gets the name, and the others find it alive. Where the
  * directory cannot be locked (no permission to read it, a file system without locks) nothing is removed.
- *
- * A full queue of connections is EAGAIN here, and there is no event for its end: who dials tries again, from
- * one millisecond to twenty apart.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -53,13 +50,6 @@ static const struct sockaddr *address_of(const unix_name *name)
     return (const struct sockaddr *)(const void *)&name->address;
 }
 
-static int wait_longer(int64_t *wait)
-{
-    const int rc = routine_sleep(*wait);
-    *wait = *wait * 2 < WAIT_MOST ? *wait * 2 : WAIT_MOST;
-    return rc;
-}
-
 static int bind_and_listen(int fd, const unix_name *name, int backlog)
 {
     const int rc = rt_endpoint_bind(fd, address_of(name), name->size);
@@ -87,9 +77,10 @@ static int lock(const char *path)
         const int directory = rt_endpoint_lock_directory(path);
         if (directory != -EWOULDBLOCK)
             return directory;
-        const int rc = wait_longer(&wait);
+        const int rc = routine_sleep(wait);
         if (rc != 0)
             return rc;
+        wait = wait * 2 < WAIT_MOST ? wait * 2 : WAIT_MOST;
     }
 }
 
@@ -137,10 +128,7 @@ int routine_unix_dial(const char *path)
     const int fd = rt_net_socket(AF_UNIX, SOCK_STREAM);
     if (fd < 0)
         return fd;
-    int64_t wait = WAIT_FIRST;
-    while ((rc = rt_endpoint_connect(fd, address_of(&name), name.size)) == -EAGAIN)
-        if ((rc = wait_longer(&wait)) != 0)
-            break;
+    rc = routine_connect(fd, address_of(&name), name.size);
     if (rc == 0)
         return fd;
     routine_close(fd);

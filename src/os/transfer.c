@@ -7,13 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "sys.h"
 
 int rt_transfer_look(int fd, rt_transfer_end *what)
 {
@@ -40,38 +39,24 @@ int rt_transfer_look(int fd, rt_transfer_end *what)
     return 0;
 }
 
-/* SIGPIPE is sent to the thread that writes, at once: blocked, it becomes pending, and is taken off by
- * whoever has caused it. One that has been pending before, from elsewhere, is left to those it is for. */
+/* Around what writes, and may raise SIGPIPE. */
 typedef struct pipe_guard {
-    sigset_t pipe, before;
+    rt_sys_sigpipe held;
     int saved;
-    bool masked, pending;
+    bool masked;
 } pipe_guard;
 
 static void guard_begin(pipe_guard *g, bool masked)
 {
     g->saved = errno;
     g->masked = masked;
-    g->pending = false;
-    sigemptyset(&g->pipe);
-    sigaddset(&g->pipe, SIGPIPE);
-    if (!masked) {
-        sigset_t pending;
-        sigpending(&pending);
-        g->pending = sigismember(&pending, SIGPIPE) == 1;
-        pthread_sigmask(SIG_BLOCK, &g->pipe, &g->before);
-    }
+    rt_sys_sigpipe_hold(&g->held, masked);
 }
 
 static ssize_t guard_end(pipe_guard *g, ssize_t rc)
 {
-    const struct timespec at_once = {0, 0};
     const ssize_t said = rc < 0 ? -errno : rc;
-    if (said == -EPIPE && !g->pending)
-        while (sigtimedwait(&g->pipe, NULL, &at_once) < 0 && errno == EINTR)
-            ;
-    if (!g->masked)
-        pthread_sigmask(SIG_SETMASK, &g->before, NULL);
+    rt_sys_sigpipe_release(&g->held, g->masked, said == -EPIPE);
     errno = g->saved;
     return said;
 }
