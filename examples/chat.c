@@ -314,8 +314,8 @@ static int accept_clients(void *arg)
         const int fd = routine_accept(server->fd, NULL, NULL);
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
             printf("no more  %s\n", strerror(-fd));
-            (void)routine_sleep(50 *
-                                ROUTINE_MS); /* the connection is still there: somebody may leave first */
+            /* The connection is still there, and somebody may leave. */
+            (void)routine_sleep(50 * ROUTINE_MS);
             continue;
         }
         if (fd == -ECANCELED)

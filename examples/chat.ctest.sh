@@ -232,6 +232,11 @@ hears ann 'bob: still there'
 kill "$pid"
 until_true 'the end' grep -q '^clients: ' out
 pid=''
+for input in "${to[@]}"; do
+    exec {input}>&-
+done
+wait "${clients[@]}" || :
+clients=()
 
 for bad in '-b 0' '-b x' '-n 0' '-n 1000001' '-t 0' '-t -1' '-g x' '-y' '-b' 'a b'; do
     read -r -a arguments <<<"$bad"
