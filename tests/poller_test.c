@@ -160,6 +160,17 @@ TEST_ROUTINE(a_call_from_before_the_close_does_not_wait_after_it)
     CHECK_EQ(wait_in(number, rt_fd_generation(f), rt_fd_events(f, RT_FD_IN)), -EBADF);
 }
 
+static int waiters(int fd)
+{
+    rt_fd *f = record(fd);
+    int count = 0;
+    rt_lock_acquire(&f->lock);
+    for (const rt_waiter *w = rt_queue_head(&f->waiters[RT_FD_IN]); w; w = w->next)
+        count++;
+    rt_lock_release(&f->lock);
+    return count;
+}
+
 /* Until somebody waits for fd. */
 static void await_waiter(int fd)
 {
@@ -497,9 +508,7 @@ static void *storm_owner(void *arg)
         const intptr_t what = (intptr_t)life << 16 | ends[0];
         routine_t readers[2] = {go(storm_reader, (void *)what), go(storm_reader, (void *)what)};
         const int64_t begun = routine_now(); /* both have begun before the number gets another life */
-        while ((rt_queue_is_empty(&record(ends[0])->waiters[RT_FD_IN]) ||
-                rt_queue_head(&record(ends[0])->waiters[RT_FD_IN])->next == NULL) &&
-               routine_now() - begun < 20 * ROUTINE_S)
+        while (waiters(ends[0]) < 2 && routine_now() - begun < 20 * ROUTINE_S)
             routine_yield();
         switch (rt_random(&random) % 4) {
         case 0:
