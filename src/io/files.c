@@ -18,6 +18,7 @@
 #include "../os/open.h"
 #include "../sched/pool.h"
 #include "../sched/scheduler.h"
+#include "fd.h"
 
 #define NAP_FIRST ROUTINE_MS
 #define NAP_LAST  (20 * ROUTINE_MS)
@@ -89,7 +90,10 @@ int routine_open(const char *path, int flags, ...)
     }
     opening o = {.path = path, .flags = flags | O_CLOEXEC, .mode = mode};
     o.asks = (flags & (O_NONBLOCK | O_PATH)) == 0 && (flags & O_ACCMODE) != O_RDWR && !may_block();
-    return open_fifo(&o);
+    const int fd = open_fifo(&o);
+    if (fd >= 0)
+        rt_fd_fresh(fd, 0);
+    return fd;
 }
 
 /* In the pool, on the caller's descriptor. */
