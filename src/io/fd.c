@@ -237,8 +237,10 @@ int routine_close(int fd)
 void rt_fd_fresh(int fd, unsigned kind)
 {
     const rt_block *me = rt_self()->current;
-    if (!me || me->attr.flags & RT_FLAG_THREAD)
+    if (!me || me->attr.flags & RT_FLAG_THREAD) {
+        forget(fd, false);
         return;
+    }
     rt_runtime *rt = rt_self()->runtime;
     rt_fd *f = rt_poller_make(&rt->poller, fd);
     if (!f)

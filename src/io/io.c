@@ -86,11 +86,14 @@ static ssize_t read_file(rt_fd_use *u, transfer *t)
             else if (rc == -EOPNOTSUPP)
                 rt_fd_learn(u, RT_FD_NO_NOWAIT);
         }
-        if (rc == -EOPNOTSUPP)
+        const bool simply = rc == -EOPNOTSUPP;
+        if (simply)
             rc = rt_sys_readv(u->fd, parts, count, offset, false);
         if (rc <= 0)
             return t->at.done ? (ssize_t)t->at.done : rc;
         rt_cursor_advance(&t->at, (size_t)rc);
+        if (simply) /* no second one: if the number is something else by now, that might block */
+            break;
     } while (!rt_cursor_is_done(&t->at));
     return (ssize_t)t->at.done;
 }
@@ -199,12 +202,14 @@ static ssize_t read_parts(int fd, const struct iovec *parts, int count)
         rc = rt_cursor_init(&t.at, parts, count);
     if (RT_UNLIKELY(rc != 0))
         return rc;
-    if (!rt_fd_worth_reading(&u) && t.at.total != 0)
+    if (RT_UNLIKELY(t.at.total == 0)) /* this never waits */
+        return rt_sys_readv(fd, parts, count, RT_SYS_HERE, false);
+    if (!rt_fd_worth_reading(&u))
         return rt_fd_do_waiting(&u, try_read, &t);
     return rt_fd_do(&u, try_read, &t);
 }
 
-static ssize_t write_parts(int fd, const struct iovec *parts, int count)
+static ssize_t write_parts(int fd, const struct iovec *parts, int count, bool is_list)
 {
     rt_fd_use u;
     transfer t = {.offset = RT_SYS_HERE};
@@ -213,7 +218,11 @@ static ssize_t write_parts(int fd, const struct iovec *parts, int count)
         rc = rt_cursor_init(&t.at, parts, count);
     if (RT_UNLIKELY(rc != 0))
         return rc;
-    return t.at.total == 0 ? rt_fd_do(&u, try_write, &t) : write_on(&u, &t);
+    if (RT_LIKELY(t.at.total != 0))
+        return write_on(&u, &t);
+    if (u.kind & RT_FD_SOCKET && !is_list) /* a message: only write() and send() send nothing */
+        return rt_fd_do(&u, try_write, &t);
+    return rt_sys_writev(fd, parts, is_list ? 0 : count, RT_SYS_HERE, false); /* never waits */
 }
 
 /* ---- the calls ---- */
@@ -232,12 +241,12 @@ ssize_t routine_readv(int fd, const struct iovec *parts, int count)
 ssize_t routine_write(int fd, const void *data, size_t size)
 {
     const struct iovec part = {(void *)(uintptr_t)data, size}; // NOLINT(performance-no-int-to-ptr)
-    return write_parts(fd, &part, 1);
+    return write_parts(fd, &part, 1, false);
 }
 
 ssize_t routine_writev(int fd, const struct iovec *parts, int count)
 {
-    return write_parts(fd, parts, count);
+    return write_parts(fd, parts, count, true);
 }
 
 /* At an offset: that only files have. */
@@ -250,7 +259,7 @@ static ssize_t at_offset(int fd, const struct iovec *part, off_t offset, bool wr
         rc = offset < 0 ? -EINVAL : rt_cursor_init(&t.at, part, 1);
     if (rc != 0)
         return rc;
-    if (u.kind & RT_FD_FILE)
+    if (u.kind & RT_FD_FILE && t.at.total != 0)
         return writes ? write_file(&u, &t) : read_file(&u, &t);
     return writes ? rt_sys_writev(fd, part, 1, offset, false) : rt_sys_readv(fd, part, 1, offset, false);
 }

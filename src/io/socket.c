@@ -284,17 +284,26 @@ static int begin_connecting(int fd, const struct sockaddr *address, socklen_t si
     return rc == -EINTR ? -EINPROGRESS : rc;
 }
 
+typedef struct {
+    const struct sockaddr *address;
+    socklen_t size;
+} host;
+
 /* Has it come to a connection? */
 static ssize_t try_connected(rt_fd_use *u, void *arg)
 {
-    (void)arg;
+    const host *to = arg;
     int error;
     int rc = rt_sys_socket_option(u->fd, SO_ERROR, &error);
     if (rc == 0)
         rc = -error;
     if (rc == 0)
         rc = rt_sys_has_peer(u->fd);
-    return rc == -ENOTCONN || rc == -EINPROGRESS || rc == -EALREADY ? -EAGAIN : rc;
+    if (rc == -ENOTCONN || rc == -EINPROGRESS || rc == -EALREADY)
+        return -EAGAIN;
+    /* it is over, which the socket itself is told by another call only; else the next connect would be */
+    (void)rt_sys_connect(u->fd, to->address, to->size);
+    return rc;
 }
 
 int routine_connect(int fd, const struct sockaddr *address, socklen_t size)
@@ -311,5 +320,6 @@ int routine_connect(int fd, const struct sockaddr *address, socklen_t size)
         if ((rc = pause_until(&pauses)) != 0)
             return rc;
     }
-    return rc != -EINPROGRESS ? rc : (int)rt_fd_do(&u, try_connected, NULL);
+    host to = {address, size};
+    return rc != -EINPROGRESS ? rc : (int)rt_fd_do(&u, try_connected, &to);
 }

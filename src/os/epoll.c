@@ -91,6 +91,15 @@ void rt_epoll_event_signal(int event)
     errno = saved;
 }
 
+void rt_epoll_event_drain(int event)
+{
+    const int saved = errno;
+    uint64_t count;
+    if (read(event, &count, sizeof count) < 0) /* it was not readable */
+        errno = saved;
+    errno = saved;
+}
+
 void rt_epoll_close(int fd)
 {
     const int saved = errno;

@@ -25,8 +25,9 @@ int rt_epoll_wait(int epoll, struct epoll_event *events, int most, int64_t until
 /* An eventfd, close-on-exec, non-blocking: its descriptor, or a negative errno. */
 int rt_epoll_event_create(void);
 
-/* Makes it readable, or once more: an edge for whoever waits for one. */
+/* Makes it readable; and not readable again. */
 void rt_epoll_event_signal(int event);
+void rt_epoll_event_drain(int event);
 
 /* close(2) of any of these. */
 void rt_epoll_close(int fd);

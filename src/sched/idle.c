@@ -46,10 +46,6 @@ static void list_remove(rt_idle *idle, rt_sleeper *s)
         idle->keeper = NULL;
         atomic_store_explicit(&idle->cover, INT64_MAX, memory_order_relaxed); /* I6 */
     }
-    if (idle->poller == s) {
-        idle->poller = NULL;
-        atomic_store_explicit(&idle->polling, false, memory_order_relaxed); /* I7 */
-    }
     change(idle, s->kind, RT_IDLE_SEARCHING);
 }
 
@@ -138,17 +134,35 @@ static void await_permit(rt_sleeper *me)
         rt_futex_wait(&me->permit, me->polls ? AWAITED : NONE, INT64_MAX);
 }
 
+/* Under lock: I7. */
+static void cease_to_poll(rt_idle *idle)
+{
+    idle->poller = NULL;
+    atomic_store_explicit(&idle->polling, false, memory_order_relaxed);
+}
+
 /* Off the list again, by itself or because a waker took it off. True: woken. */
 static bool come_back(rt_idle *idle, rt_sleeper *me)
 {
     rt_lock_acquire(&idle->lock);
     const bool woken = !me->link;
-    if (!woken)
+    if (!woken) {
         list_remove(idle, me);
+        if (me->polls)
+            cease_to_poll(idle);
+    }
     rt_lock_release(&idle->lock);
-    if (woken)
-        await_permit(me); /* the permit has come, or is about to: it must not meet the next rest */
-    return woken;
+    if (!woken)
+        return false;
+    await_permit(me); /* the permit has come, or is about to: it must not meet the next rest */
+    if (me->polls) {
+        /* relaxed: it is set before there is a poller */
+        rt_epoll_event_drain(atomic_load_explicit(&idle->interrupt, memory_order_relaxed));
+        rt_lock_acquire(&idle->lock);
+        cease_to_poll(idle);
+        rt_lock_release(&idle->lock);
+    }
+    return true;
 }
 
 bool rt_idle_nap(rt_idle *idle, rt_sleeper *me, int64_t ns)

@@ -31,17 +31,20 @@
  *     a napper, look again within 160 microseconds: so late a timer can be that was set meanwhile.)
  *
  *  I7 Descriptors. A worker that is about to sleep looks, in its last look, whether anybody waits for a
- *     descriptor, and if no sleeper is the *poller*, becomes it (or before a nap): it rests in epoll_wait(2),
- * no longer than its cover says. It ceases to be the poller, under the lock, when it is taken off the list,
- * by itself or by a waker, and searches then. So an event is seen at once while there is a poller; a last
- * look at the events is not needed, since epoll_wait(2) does that itself. Whoever begins a wait does: count
- * it; light barrier; read `polling`; if there is no poller, it wakes a sleeper as in I1, who looks again. As
- * in I4 one sees the other. If the poller finds work, and is the last searcher, it wakes another (I5), who
- * becomes the poller: while anybody sleeps, nobody searches, and somebody waits, there is a poller. If nobody
- *     sleeps, the workers look at the events in passing, as at their timers (order.c), and the monitor does
- * if all are busy with something long. Wakers take others before the poller, since it is of use where it is,
- * and it is woken by an eventfd. It must not outlive its waker's last touch of that: so the permit is given
- * after the event, and it waits for the permit before it goes on.
+ *     descriptor, and if no sleeper is the *poller*, becomes it: it rests in epoll_wait(2), no longer than
+ *     its cover says. So an event is seen at once while there is a poller; a last look at the events
+ *     is not needed, since epoll_wait(2) does that itself. It ceases to be the poller when it has come back
+ *     from there and is off the list; if a waker took it off it is a searcher from that moment on (I2), and
+ *     will look again as any other. Whoever begins a wait does: count it; light barrier; read `polling`;
+ *     if there is no poller, it wakes a sleeper as in I1, who looks again. As in I4 one sees the other. If
+ *     the poller finds work, and is the last searcher, it wakes another (I5), who becomes the poller: while
+ *     anybody sleeps, nobody searches, and somebody waits, there is a poller. If nobody sleeps, the
+ *     workers look at the events in passing, as at their timers (order.c), and the monitor does if all are
+ *     busy with something long.
+ *     Wakers take others before the poller, since it is of use where it is, and wake it by an eventfd,
+ *     which stays readable until it has come back, whoever else looks at the events meanwhile; only then can
+ *     there be another poller. And the waker's last touch of the eventfd must not come after its end: so
+ *     the permit is given after the event, and the poller waits for the permit.
  *
  * A resting worker's own word is a permit: 0, or 1 once somebody woke it; a waker takes it off the
  * list first, so it is woken once.

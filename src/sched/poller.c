@@ -54,7 +54,7 @@ static int start(rt_poller *p)
     if (event < 0)
         rc = event;
     else if (batch)
-        rc = rt_epoll_ctl(epoll, EPOLL_CTL_ADD, event, (uint32_t)EPOLLIN | (uint32_t)EPOLLET, INTERRUPTION);
+        rc = rt_epoll_ctl(epoll, EPOLL_CTL_ADD, event, (uint32_t)EPOLLIN, INTERRUPTION);
     if (rc != 0) {
         if (event >= 0)
             rt_epoll_close(event);
