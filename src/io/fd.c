@@ -97,7 +97,7 @@ int rt_fd_begin_any(rt_fd_use *u, int fd, int direction)
     u->rt = rt_block_runtime(me);
     u->f = rt_poller_make(&u->rt->poller, fd);
     if (RT_UNLIKELY(!u->f))
-        return -ENOMEM;
+        return rt_epoll_is_open(fd) ? -ENOMEM : -EBADF;
     u->generation = rt_fd_generation(u->f);
     u->kind = atomic_load_explicit(&u->f->kind, memory_order_relaxed); /* if it is wrong, that will be seen */
     return 0;

@@ -60,8 +60,12 @@ static int list(plan *p, const struct pollfd *fds, size_t count)
         entry *e = &p->entries[p->count++];
         *e =
             (entry){.fd = fds[i].fd, .events = fds[i].events, .f = rt_poller_make(&p->rt->poller, fds[i].fd)};
-        if (!e->f)
+        if (!e->f && rt_epoll_is_open(e->fd))
             return -ENOMEM;
+        if (!e->f) { /* poll(2) says so at once */
+            p->count--;
+            continue;
+        }
         e->generation = rt_fd_generation(e->f);
     }
     qsort(p->entries, p->count, sizeof *p->entries, by_number);

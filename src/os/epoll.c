@@ -6,6 +6,7 @@
 #include "epoll.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -105,4 +106,9 @@ void rt_epoll_close(int fd)
     const int saved = errno;
     close(fd);
     errno = saved;
+}
+
+bool rt_epoll_is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) != -1;
 }

@@ -30,6 +30,9 @@ void rt_epoll_event_signal(int event);
 void rt_epoll_event_drain(int event);
 
 /* close(2) of any of these. */
+/* Is there a descriptor of this number? */
+bool rt_epoll_is_open(int fd);
+
 void rt_epoll_close(int fd);
 
 #endif

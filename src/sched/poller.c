@@ -114,6 +114,8 @@ rt_fd *rt_poller_make(rt_poller *p, int fd)
     if (RT_LIKELY(f != NULL))
         return f;
     const unsigned k = rt_poller_chunk(fd);
+    if (fd >= RT_POLLER_LARGE && !rt_epoll_is_open(fd)) /* the chunk could be as large as all memory */
+        return NULL;
     rt_lock_acquire(&p->starting);
     if (!atomic_load_explicit(&p->chunks[k], memory_order_relaxed)) /* written under the lock */
         atomic_store_explicit(&p->chunks[k], rt_pages_reserve(chunk_size(k), rt_pages_size()),
@@ -149,6 +151,11 @@ static void set_age(rt_fd *f, uint8_t age)
 
 int rt_poller_register(rt_poller *p, rt_fd *f, int fd)
 {
+    uint32_t most = atomic_load_explicit(&p->end_fd, memory_order_relaxed); /* as in sweep */
+    while ((uint32_t)fd >= most &&
+           !atomic_compare_exchange_weak_explicit(&p->end_fd, &most, (uint32_t)fd + 1, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        continue;
     if (RT_LIKELY(rt_fd_is_registered(f)))
         return 0;
     const int epoll = rt_poller_epoll(p);
@@ -283,10 +290,12 @@ static bool look_at(rt_poller *p, rt_fd *f, int fd, rt_waiter ***end)
 static bool sweep(rt_poller *p, rt_waiter ***end)
 {
     int left = ROUND_MOST;
+    /* relaxed: who waits has noted it before (E5) */
+    const uint32_t end_fd = atomic_load_explicit(&p->end_fd, memory_order_relaxed);
     for (unsigned k = rt_poller_chunk((int)p->cursor); k < RT_POLLER_CHUNKS; k++) {
         rt_fd *chunk = atomic_load_explicit(&p->chunks[k], memory_order_acquire); /* as rt_poller_find */
         const uint32_t first = k == 0 ? 0 : (uint32_t)(RT_POLLER_FIRST / 2) << k;
-        const uint32_t last = k == 0 ? RT_POLLER_FIRST : 2 * first;
+        const uint32_t end_k = k == 0 ? RT_POLLER_FIRST : 2 * first, last = end_k < end_fd ? end_k : end_fd;
         if (!chunk)
             continue;
         for (uint32_t fd = p->cursor > first ? p->cursor : first; fd < last; fd++)

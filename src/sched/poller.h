@@ -91,6 +91,7 @@ typedef struct {
     _Atomic int64_t polled_at; /* when that was last; a hint */
     _Atomic int64_t round_at;  /* E5; INT64_MAX: none */
     _Atomic bool fresh;        /* E5 */
+    _Atomic uint32_t end_fd;   /* all that have been registered are below */
     _Atomic(rt_fd *) chunks[RT_POLLER_CHUNKS];
     struct epoll_event *batch; /* RT_POLLER_BATCH */
 } rt_poller;
@@ -129,7 +130,8 @@ RT_INLINE rt_fd *rt_poller_find(rt_poller *p, int fd)
     return RT_LIKELY(chunk != NULL) ? chunk + (k == 0 ? fd : fd - (RT_POLLER_FIRST / 2 << k)) : NULL;
 }
 
-/* The same; made if there is none. NULL: no memory. */
+/* The same; made if there is none. NULL: no memory; or it is large, and not open. */
+#define RT_POLLER_LARGE 4096
 rt_fd *rt_poller_make(rt_poller *p, int fd);
 
 RT_INLINE uint32_t rt_fd_events(const rt_fd *f, int direction)
