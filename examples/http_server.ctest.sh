@@ -73,11 +73,17 @@ shut() {
     exec {fd}>&-
 }
 
+# send <descriptor> <text as printf knows it>: by one write if it is not too long; bash's own would be one for each
+# line
+send() {
+    printf "$2" | cat >&"$1"
+}
+
 # ask <request with \r\n as printf knows it>: sends it, and sets answer to all that comes until the server closes
 ask() {
     local fd
     open fd
-    printf "$1" >&"$fd"
+    send "$fd" "$1"
     answer=$(timeout $((20 * slowdown)) cat <&"$fd") || fail "$what: no end of the answer to $1"
     shut "$fd"
 }
@@ -276,12 +282,12 @@ for number in 1 2 8; do
     # Within a request at the signal: it is answered, and the connection closed; idle ones end, new ones are refused.
     open idle
     open asking
-    printf 'GET /1.bin HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\nHos' >&"$asking"
+    send "$asking" 'GET /1.bin HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\nHos'
     read -r -t $((10 * slowdown)) answer <&"$asking" || fail "$what: no answer" # so it waits for the second now
     kill "$pid"
     [[ -z $(timeout $((10 * slowdown)) cat <&"$idle") ]] || fail "$what: an idle connection got something"
     (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && fail "$what: accepts behind the signal"
-    printf 't: a\r\n\r\n' >&"$asking"
+    send "$asking" 't: a\r\n\r\n'
     answer=$(timeout $((10 * slowdown)) cat <&"$asking")
     [[ $answer == *'Connection: close'*Hello* ]] || fail "$what: not answered behind the signal: $answer"
     shut "$idle"
@@ -328,7 +334,7 @@ for number in 1 2; do
 
     # Behind the grace: cut off.
     open asking
-    printf 'GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hel' >&"$asking"
+    send "$asking" 'GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hel'
     read -r -t $((10 * slowdown)) answer <&"$asking" || fail "$what: no answer"
     finish 3 INT
     shut "$asking"
