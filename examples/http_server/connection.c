@@ -154,7 +154,7 @@ static void answer_statistics(struct stream *s, const struct http_request *reque
 static void put_file(struct stream *s, int file, size_t size)
 {
     off_t at = 0;
-    if (size <= sizeof s->out - s->filled) { /* goes with the head */
+    if (size <= s->out_room - s->filled) { /* goes with the head */
         const ssize_t n = routine_pread(file, s->out + s->filled, size, 0);
         s->filled += n > 0 ? (size_t)n : 0;
         at = n > 0 ? n : 0;
@@ -278,8 +278,9 @@ static void answer(struct stream *s, const struct http_request *request)
     s->requests++;
 }
 
-/* Answers all that is there. False: the connection is to be closed. */
-static bool answer_all(struct stream *s)
+/* Answers all that is there. False: the connection is to be closed. A function of its own, so that what waits
+ * for a request needs less of the stack. */
+__attribute__((noinline)) static bool answer_all(struct stream *s)
 {
     routine_shield();
     while (s->begin < s->end && !s->close && !s->broken) {
@@ -314,8 +315,7 @@ int serve_connection(void *arg)
         }
         if (n <= 0 || !answer_all(&s))
             break;
-        if (s.in != s.small)
-            make_small(&s);
+        make_small(&s);
         if (s.requests >= 256) {
             atomic_fetch_add_explicit(&server->requests, s.requests, memory_order_relaxed);
             s.requests = 0;

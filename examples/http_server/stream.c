@@ -39,8 +39,12 @@ void make_small(struct stream *s)
 {
     if (s->in != s->small)
         free(s->in);
+    if (s->out != s->small_out)
+        free(s->out);
     s->in = s->small;
     s->room = sizeof s->small;
+    s->out = s->small_out;
+    s->out_room = sizeof s->small_out;
 }
 
 ssize_t fill(struct stream *s)
@@ -72,15 +76,28 @@ void flush(struct stream *s, int flags)
     s->filled = 0;
 }
 
+/* Makes room in the buffer, by a larger one or by sending what is in it. */
+static void make_room(struct stream *s)
+{
+    char *large = s->out == s->small_out ? malloc(LARGE) : NULL;
+    if (large == NULL) {
+        flush(s, MSG_MORE);
+        return;
+    }
+    memcpy(large, s->out, s->filled);
+    s->out = large;
+    s->out_room = LARGE;
+}
+
 void put(struct stream *s, const char *data, size_t size)
 {
-    while (size > sizeof s->out - s->filled) {
-        const size_t n = sizeof s->out - s->filled;
+    while (size > s->out_room - s->filled) {
+        const size_t n = s->out_room - s->filled;
         memcpy(s->out + s->filled, data, n);
         s->filled += n;
         data += n;
         size -= n;
-        flush(s, MSG_MORE);
+        make_room(s);
     }
     memcpy(s->out + s->filled, data, size);
     s->filled += size;

@@ -3,7 +3,7 @@
  * The two buffers of a connection: what was received and is not consumed, and what is to be sent.
  *
  * They are small, so that a connection that waits fits, with both of them, into a page of its stack. A head
- * that is longer than that gets a larger buffer, until it is answered.
+ * that is longer gets a larger buffer, and so do the answers to a batch of requests, until they are sent.
  */
 #ifndef EXAMPLES_STREAM_H
 #define EXAMPLES_STREAM_H
@@ -25,10 +25,12 @@ struct stream {
     char *in;          /* `small`, or from malloc */
     size_t room;       /* of it */
     size_t begin, end; /* what was received and is not consumed */
-    size_t filled;     /* of `out` */
+    char *out;         /* what is to be sent: likewise */
+    size_t out_room;   /* of it */
+    size_t filled;     /* of that */
     size_t requests;   /* not counted yet */
     time_t second;     /* of `date` */
-    char date[32], small[1024], out[1024];
+    char date[32], small[1024], small_out[512];
 };
 
 void stream_begin(struct stream *s, const struct connection *connection);
@@ -36,8 +38,10 @@ void stream_begin(struct stream *s, const struct connection *connection);
 /* Receives more: as routine_read. What was received and not consumed may have moved. */
 ssize_t fill(struct stream *s);
 
-/* A larger buffer for what is received; false: there is none to be had. And back again, when it is empty. */
+/* A larger buffer for what is received; false: there is none to be had. */
 bool enlarge(struct stream *s);
+
+/* Back to the small buffers; they are empty. */
 void make_small(struct stream *s);
 
 /* Sends all that is there; flags: 0, or MSG_MORE if more will follow at once. */
