@@ -17,16 +17,16 @@ _Atomic int64_t rt_monitor_pace = INT64_C(1000000);
 
 /* relaxed: a setting */
 #define MS        atomic_load_explicit(&rt_monitor_pace, memory_order_relaxed)
-#define TICK      (5 * MS / 2) /* ns between two looks */
-#define SPARE     (5 * MS)     /* in one routine: a spare thread is made ready */
-#define TAKE      (10 * MS)    /* and its worker is taken */
-#define LATE      (3 * TICK)   /* a rest that was so long says nothing about routines */
-#define ENOUGH    (5 * MS)     /* of CPU time, of the last TAKE - TICK, to count as computing */
-#define QUIET     40           /* looks without news until they become rare, or it sleeps */
-#define SLOW_TICK TAKE         /* then */
-#define A_LITTLE  (MS / 10)    /* who has had less CPU time than that in a tick does not compute */
-#define A_TICK    4            /* workers are taken in one tick at most */
-#define WAITS     50           /* looks, of PAUSES each, for H4: some 50 microseconds */
+#define TICK      (5 * MS)   /* ns between two looks */
+#define SPARE     (5 * MS)   /* in one routine: a spare thread is made ready */
+#define TAKE      (10 * MS)  /* and its worker is taken */
+#define LATE      (2 * TICK) /* a rest that was so long says nothing about routines */
+#define ENOUGH    (4 * MS)   /* of CPU time, of the last TAKE - TICK, to count as computing */
+#define QUIET     20         /* looks without news until they become rare, or it sleeps */
+#define SLOW_TICK TAKE       /* then */
+#define A_LITTLE  (MS / 10)  /* who has had less CPU time than that in a tick does not compute */
+#define A_TICK    4          /* workers are taken in one tick at most */
+#define WAITS     50         /* looks, of PAUSES each, for H4: some 50 microseconds */
 #define PAUSES    32
 
 /* ---- offenders ---- */
