@@ -807,7 +807,7 @@ static void *be_interrupted(void *arg)
 
 static int use_the_library_in_a_handler(void)
 {
-    signalled = chan_make(int, 1);
+    signalled = chan_make(int, 1 << 20);
     struct sigaction action = {.sa_handler = handler};
     sigemptyset(&action.sa_mask);
     sigaction(SIGPROF, &action, NULL); /* which threads of workers take */
