@@ -205,13 +205,14 @@ int chan_send_sized(chan_t *ch, const void *element, size_t size)
     if (RT_UNLIKELY(!ch))
         return -EINVAL;
     rt_chan_check_size(ch, size);
-    const int stop = rt_frame_stop(rt_self()->current);
+    rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
     if (RT_UNLIKELY(ch->kind != RT_CHAN_PLAIN))
         return send_special(ch, element);
     rt_block *wake;
-    rt_thread *t = rt_enter();
+    rt_enter_as(t);
     rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     const int rc = rt_chan_send_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))
@@ -255,11 +256,12 @@ int chan_recv_sized(chan_t *ch, void *element, size_t size)
     rt_chan_check_size(ch, size);
     if (RT_UNLIKELY(ch->kind == RT_CHAN_BROADCAST))
         return -EPERM;
-    const int stop = rt_frame_stop(rt_self()->current);
+    rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
     rt_block *wake;
-    rt_thread *t = rt_enter();
+    rt_enter_as(t);
     rt_seat *how = rt_bias_enter(&ch->bias, t->seat);
     int rc = rt_chan_recv_now(ch, element, &wake);
     if (RT_UNLIKELY(rc == -EAGAIN))

@@ -43,12 +43,17 @@ RT_INLINE uint32_t rt_enter_mark(rt_thread *t)
  * inside. Not nested: what the user calls too is not called by the library from inside. Around callbacks of
  * the user, and system calls that may block, it leaves and enters again; its worker may be gone then.
  */
-RT_INLINE rt_thread *rt_enter(void)
+RT_INLINE void rt_enter_as(rt_thread *t) /* t: the calling thread */
 {
-    rt_thread *t = rt_self();
     const uint32_t said = rt_enter_mark(t);
     if (RT_UNLIKELY(said != 0))
         rt_enter_slow(t, said);
+}
+
+RT_INLINE rt_thread *rt_enter(void)
+{
+    rt_thread *t = rt_self();
+    rt_enter_as(t);
     return t;
 }
 

@@ -56,10 +56,11 @@ int routine_barrier_wait(routine_barrier_t *barrier_)
         return -EINVAL;
     barrier *b = inside(barrier_);
     rt_waiter *all = NULL;
-    const int stop = rt_frame_stop(rt_self()->current);
+    rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
-    rt_thread *t = rt_enter();
+    rt_enter_as(t);
     rt_seat *how = rt_bias_enter(&b->bias, t->seat);
     if (++b->arrived < b->count) {
         const int rc = wait_for_others(b, how);

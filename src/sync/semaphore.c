@@ -36,10 +36,11 @@ int routine_sem_wait(routine_sem_t *sem)
     if (RT_UNLIKELY(!sem))
         return -EINVAL;
     semaphore *s = inside(sem);
-    const int stop = rt_frame_stop(rt_self()->current);
+    rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
-    rt_thread *t = rt_enter();
+    rt_enter_as(t);
     rt_seat *how = rt_bias_enter(&s->bias, t->seat);
     if (RT_UNLIKELY(s->permits == 0))
         return rt_sync_wait(&s->bias, &s->queue, how);

@@ -61,10 +61,11 @@ int routine_waitgroup_wait(routine_waitgroup_t *group)
     if (RT_UNLIKELY(!group))
         return -EINVAL;
     waitgroup *g = inside(group);
-    const int stop = rt_frame_stop(rt_self()->current);
+    rt_thread *t = rt_self();
+    const int stop = rt_frame_stop(t->current);
     if (RT_UNLIKELY(stop != 0))
         return stop;
-    rt_thread *t = rt_enter();
+    rt_enter_as(t);
     rt_seat *how = rt_bias_enter(&g->bias, t->seat);
     if (g->count != 0)
         return rt_sync_wait(&g->bias, &g->queue, how);
