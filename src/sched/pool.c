@@ -172,6 +172,7 @@ static rt_pool_thread *call(rt_pool_class *c)
     rt_pool_thread *t = c->idle;
     if (t) {
         c->idle = t->next;
+        c->coming++;
         /* relaxed: it takes the lock before it looks at what this is about */
         atomic_store_explicit(&t->called, 1, memory_order_relaxed);
     }
@@ -198,8 +199,10 @@ static bool rest(rt_pool_class *c, rt_pool_thread *me, aftermath *a)
     while (rc == 0 && atomic_load_explicit(&me->called, memory_order_relaxed) == 0) /* the lock follows */
         rc = rt_futex_wait(&me->called, 0, until);
     rt_lock_acquire(&c->lock);
-    if (atomic_load_explicit(&me->called, memory_order_relaxed) != 0)
+    if (atomic_load_explicit(&me->called, memory_order_relaxed) != 0) {
+        c->coming--;
         return true;
+    }
     rt_pool_thread **link = &c->idle;
     while (*link != me)
         link = &(*link)->next;
@@ -317,10 +320,11 @@ static void start_thread(rt_pool_class *c)
         rt_futex_wake(&c->threads, 1);
 }
 
-/* P5: under the lock. True: the caller is to start a thread; not while another one is on its way. */
+/* P5: under the lock. True: the caller is to start a thread; not while one is on its way, which
+ * may take long on a machine that has other things to do. */
 static bool is_stuck(rt_pool_class *c, int64_t now)
 {
-    if (!c->head || c->stopping || c->starting || now - c->moved_at < STUCK ||
+    if (!c->head || c->stopping || c->starting || c->coming || now - c->moved_at < STUCK ||
         thread_count(c) / GROWTH >= c->limit)
         return false;
     c->moved_at = now;

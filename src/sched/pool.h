@@ -71,6 +71,7 @@ typedef struct rt_pool_class {
     rt_pool_thread *gone; /* to be joined */
     int32_t last;         /* number of the last one that nobody joins; 0: none */
     uint32_t starting;    /* of the threads: have not begun, and may not come to */
+    uint32_t coming;      /* of the threads: were idle, and have been called */
     int64_t moved_at;     /* while there is a queue: when a job last began or ended, or the queue began */
     uint64_t jobs;        /* begun so far */
     bool stopping;
