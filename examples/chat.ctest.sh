@@ -195,6 +195,7 @@ done
 # One that takes nothing is dropped.
 begin -t 1 -b $((lines + 10))
 exec {lazy}<>"/dev/tcp/127.0.0.1/$port"
+until_true 'lazy' grep -q '^entered  guest-1 ' out
 client flood
 cat flood >&"${to[flood]}"
 until_true 'dropped' grep -q '^left     guest-1; lines missed: .* timed out$' out
