@@ -55,14 +55,14 @@ def pinned(cpus, command):
 
 
 def start(question, contender, workers):
-    """The server's process, and its port: the last number of the first line that it prints."""
+    """The server's process, and its port: the first line that it prints is that number, or has an address."""
     what = "http" if question == "http_hello" else "echo"
     program, *arguments = BENCHMARKS[question][contender]
     command = [str(programs / program), *(a.format(what=what, workers=workers) for a in arguments)]
     command = pinned(os.environ.get("ROUTINES_BENCH_SERVER_CPUS"), command)
     environment = dict(os.environ, ROUTINES_WORKERS=str(workers))
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    port = re.search(r"(\d+)\D*$", server.stdout.readline())
+    port = re.search(r"(?:^|:)(\d+)\b", server.stdout.readline())
     if not port:
         server.kill()
         fail(f"{command[0]} does not say its port")
