@@ -3,12 +3,14 @@
  * Tests of waits that are ended: every operation that can block, and {it completes, a limit of time passes,
  * it is cancelled, several of these at once}. A wait has completed, with all its effects, or has none:
  * nothing is received and lost, nothing sent twice, no lock held, nobody counted. The operations stand in
- * interrupt_support.h.
+ * interrupt_ops.h.
  *
  * ctest: workers
  * ctest: timeout 240
  */
-#include "interrupt_support.h"
+#include "interrupt_ops.h"
+
+#include "interrupt_play.h"
 
 /* ---- one thing, or several at once ---- */
 
@@ -71,134 +73,12 @@ TEST(without_membarrier)
 
 /* ---- before it begins ---- */
 
-static void stage_begin(struct stage *s, const struct op *op, unsigned what, uint64_t random)
-{
-    memset(s, 0, sizeof *s);
-    s->op = op;
-    s->what = what;
-    s->random = random | 1;
-    s->limit = s->duration = s->patience = ROUTINE_NEVER;
-    s->rc = NOT_RUN;
-    op->setup(s);
-}
-
-/* As ready as it can be without somebody who waits on the other side. */
-static void wake_ahead(struct stage *s)
-{
-    if ((s->op->flags & TIMED) && s->op->wake == NULL)
-        s->duration = 0;
-    for (int tries = 0; s->op->wake != NULL && s->op->wake != op_arrive && tries < 8; tries++)
-        s->op->wake(s);
-}
-
-enum { BY_ITSELF, BY_ROUTINE, BY_THREAD, BY_OTHER_RUNTIME, CANCELLING };
-
-static void *cancel_waiter(void *arg)
-{
-    CHECK_EQ(routine_cancel(((struct stage *)arg)->waiter), 0);
-    return NULL;
-}
-
-static void *wait_canceled(void *arg)
-{
-    struct stage *s = arg;
-    if (s->twist == BY_ITSELF)
-        CHECK_EQ(routine_cancel(routine_self()), 0);
-    atomic_store(&s->begun, true);
-    WAIT_UNTIL(routine_check() != 0);
-    for (int i = 0; i < 3; i++) {
-        CHECK_EQ(routine_check(), -ECANCELED);
-        s->rc = stage_wait(s);
-        STAGE_CHECK(s, s->rc == -ECANCELED);
-    }
-    return NULL;
-}
-
-struct before {
-    routine_runtime_t *other;
-    long rounds;
-};
-
-/* It could complete at once, and does not: nothing is taken, nothing locked. */
-static void *refuse_canceled(void *arg)
-{
-    const struct before *b = arg;
-    struct stage *s = calloc(1, sizeof *s);
-    uint64_t random = 77;
-    for (size_t i = 0; i < COUNT_OF(ops); i++)
-        for (long round = 0; round < b->rounds && op_is_wanted(&ops[i]); round++) {
-            const unsigned by = (unsigned)round % CANCELLING;
-            if (ops[i].flags & DEAF)
-                continue;
-            stage_begin(s, &ops[i], CANCEL, support_random(&random));
-            wake_ahead(s);
-            const unsigned twist = s->twist;
-            s->twist = by;
-            s->waiter = go(wait_canceled, s);
-            if (by != BY_ITSELF) {
-                WAIT_UNTIL(atomic_load(&s->begun)); /* or it would never start */
-                if (by == BY_ROUTINE)
-                    cancel_waiter(s);
-                else
-                    act_end(by == BY_THREAD ? act(true, cancel_waiter, s)
-                                            : act_on(b->other, cancel_waiter, s));
-            }
-            CHECK_EQ(routine_join(s->waiter, NULL), 0);
-            s->twist = twist;
-            ops[i].check(s);
-        }
-    free(s);
-    return NULL;
-}
-
 TEST(one_that_was_cancelled_before_takes_nothing)
 {
     struct before b = {support_runtime(1), support_scale(24)};
     support_in_routine(refuse_canceled, &b);
     refuse_canceled(&b);
     support_runtime_end(b.other);
-}
-
-static const int64_t past[] = {0, -1, INT64_MIN, -ROUTINE_S};
-
-static int wait_expired(struct stage *s, long round)
-{
-    if (round % 3 == 0) {
-        routine_with_timeout(past[round / 3 % 4]);
-        return s->op->wait(s);
-    }
-    if (round % 3 == 1) {
-        routine_with_deadline(routine_now() - 1);
-        return s->op->wait(s);
-    }
-    routine_with_timeout(1);
-    WAIT_UNTIL(routine_check() == -ETIMEDOUT); /* what has been told once stays */
-    return s->op->wait(s);
-}
-
-static void *refuse_expired(void *arg)
-{
-    const long rounds = *(long *)arg;
-    struct stage *s = calloc(1, sizeof *s);
-    uint64_t random = 78;
-    for (size_t i = 0; i < COUNT_OF(ops); i++)
-        for (long round = 0; round < rounds && op_is_wanted(&ops[i]); round++) {
-            if (ops[i].flags & OWN_LIMIT)
-                continue; /* a child cannot even be started */
-            stage_begin(s, &ops[i], LIMIT, support_random(&random));
-            wake_ahead(s);
-            const int64_t before = routine_deadline();
-            s->rc = wait_expired(s, round);
-            if (ops[i].flags & DEAF) /* what has finished can be joined even then */
-                STAGE_CHECK(s, s->rc == -ETIMEDOUT || s->rc == 0);
-            else
-                STAGE_CHECK(s, s->rc == -ETIMEDOUT);
-            CHECK_EQ(routine_check(), 0);
-            CHECK_EQ(routine_deadline(), before);
-            ops[i].check(s);
-        }
-    free(s);
-    return NULL;
 }
 
 TEST(one_whose_limit_has_passed_before_takes_nothing)
@@ -340,62 +220,6 @@ TEST(nor_from_a_partner_that_waits)
 }
 
 /* ---- under a shield ---- */
-
-static void *wait_shielded(void *arg)
-{
-    struct stage *s = arg;
-    atomic_store(&s->begun, true);
-    {
-        routine_with_timeout(s->spins % 2 ? 1 : ROUTINE_NEVER); /* does not count inside either */
-        {
-            routine_shield();
-            if (s->spins / 2 % 2) {
-                CHECK_EQ(routine_cancel(routine_self()), 0);
-                CHECK_EQ(routine_check(), 0);
-            }
-            s->rc = stage_wait(s);
-            WAIT_UNTIL(atomic_load(&s->published)); /* it has been cancelled */
-            CHECK_EQ(routine_check(), 0);
-            CHECK_EQ(routine_sleep(1), 0); /* another one */
-        }
-        const int rc = routine_sleep(ROUTINE_NEVER);
-        CHECK(rc == -ECANCELED || (rc == -ETIMEDOUT && s->spins % 2));
-    }
-    CHECK_EQ(routine_check(), -ECANCELED);
-    CHECK_EQ(routine_sleep(ROUTINE_NEVER), -ECANCELED);
-    return NULL;
-}
-
-static void *direct_shielded(void *arg)
-{
-    const long rounds = *(long *)arg;
-    struct stage *s = calloc(1, sizeof *s);
-    uint64_t random = 79;
-    for (size_t i = 0; i < COUNT_OF(ops); i++)
-        for (long round = 0; round < rounds && op_is_wanted(&ops[i]); round++) {
-            stage_begin(s, &ops[i], CANCEL, support_random(&random));
-            s->spins = (unsigned)round;
-            if (ops[i].flags & TIMED)
-                s->duration = ROUTINE_MS / 4;
-            if (ops[i].flags & ENDLESS)
-                s->limit = ROUTINE_MS / 4; /* inside the shield: this one counts */
-            s->waiter = go(wait_shielded, s);
-            WAIT_UNTIL(atomic_load(&s->begun));
-            for (int k = 0; k < 5; k++) {
-                CHECK_EQ(routine_cancel(s->waiter), 0);
-                routine_yield();
-            }
-            atomic_store(&s->published, true);
-            if (!(ops[i].flags & (TIMED | ENDLESS)))
-                CHECK(!routine_is_finished(s->waiter));
-            wake_surely(s);
-            CHECK_EQ(routine_join(s->waiter, NULL), 0);
-            STAGE_CHECK(s, ops[i].flags & ENDLESS ? s->rc == -ETIMEDOUT : completed(s));
-            ops[i].check(s);
-        }
-    free(s);
-    return NULL;
-}
 
 TEST(under_a_shield_it_completes)
 {
