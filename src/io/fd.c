@@ -95,7 +95,7 @@ int rt_fd_begin_any(rt_fd_use *u, int fd, int direction)
     if (RT_UNLIKELY(me->attr.flags & RT_FLAG_THREAD))
         return 0;
     u->rt = rt_block_runtime(me);
-    u->f = rt_poller_make(&u->rt->poller, fd);
+    u->f = rt_poller_make_if_open(&u->rt->poller, fd);
     if (RT_UNLIKELY(!u->f))
         return rt_epoll_is_open(fd) ? -ENOMEM : -EBADF;
     u->generation = rt_fd_generation(u->f);

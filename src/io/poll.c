@@ -58,8 +58,8 @@ static int list(plan *p, const struct pollfd *fds, size_t count)
         if (fds[i].fd < 0)
             continue;
         entry *e = &p->entries[p->count++];
-        *e =
-            (entry){.fd = fds[i].fd, .events = fds[i].events, .f = rt_poller_make(&p->rt->poller, fds[i].fd)};
+        *e = (entry){
+            .fd = fds[i].fd, .events = fds[i].events, .f = rt_poller_make_if_open(&p->rt->poller, fds[i].fd)};
         if (!e->f && rt_epoll_is_open(e->fd))
             return -ENOMEM;
         if (!e->f) { /* poll(2) says so at once */

@@ -10,9 +10,12 @@
 #include "../os/clock.h"
 #include "../os/pages.h"
 
-#define ROUND      (100 * INT64_C(1000000)) /* ns between rounds (E5) */
-#define ROUND_REST INT64_C(1000000)         /* ns between the parts of one, */
-#define ROUND_MOST 256                      /* each with at most so many system calls */
+#define ROUND (100 * INT64_C(1000000)) /* ns between rounds (E5) */
+#define LARGE                                                                                                \
+    4096 /* descriptors from here on get records only if they are there: a chunk is as large as the number   \
+          */
+#define ROUND_REST INT64_C(1000000) /* ns between the parts of one, */
+#define ROUND_MOST 256              /* each with at most so many system calls */
 
 #define WANTED                                                                                               \
     ((uint32_t)EPOLLIN | (uint32_t)EPOLLOUT | (uint32_t)EPOLLPRI | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
@@ -114,14 +117,20 @@ rt_fd *rt_poller_make(rt_poller *p, int fd)
     if (RT_LIKELY(f != NULL))
         return f;
     const unsigned k = rt_poller_chunk(fd);
-    if (fd >= RT_POLLER_LARGE && !rt_epoll_is_open(fd)) /* the chunk could be as large as all memory */
-        return NULL;
     rt_lock_acquire(&p->starting);
     if (!atomic_load_explicit(&p->chunks[k], memory_order_relaxed)) /* written under the lock */
         atomic_store_explicit(&p->chunks[k], rt_pages_reserve(chunk_size(k), rt_pages_size()),
                               memory_order_release); /* pairs with rt_poller_find */
     rt_lock_release(&p->starting);
     return rt_poller_find(p, fd);
+}
+
+rt_fd *rt_poller_make_if_open(rt_poller *p, int fd)
+{
+    rt_fd *f = rt_poller_find(p, fd);
+    if (RT_LIKELY(f != NULL))
+        return f;
+    return fd < LARGE || rt_epoll_is_open(fd) ? rt_poller_make(p, fd) : NULL;
 }
 
 static uint64_t data_of(const rt_fd *f, int fd)

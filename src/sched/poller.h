@@ -130,9 +130,11 @@ RT_INLINE rt_fd *rt_poller_find(rt_poller *p, int fd)
     return RT_LIKELY(chunk != NULL) ? chunk + (k == 0 ? fd : fd - (RT_POLLER_FIRST / 2 << k)) : NULL;
 }
 
-/* The same; made if there is none. NULL: no memory; or it is large, and not open. */
-#define RT_POLLER_LARGE 4096
+/* The same; made if there is none. NULL: no memory. */
 rt_fd *rt_poller_make(rt_poller *p, int fd);
+
+/* The same for a number that the user has given. NULL: no memory; or it is large, and not open. */
+rt_fd *rt_poller_make_if_open(rt_poller *p, int fd);
 
 RT_INLINE uint32_t rt_fd_events(const rt_fd *f, int direction)
 {
