@@ -85,14 +85,21 @@ TEST(a_record_for_every_number)
 {
     static rt_poller p;
     rt_poller_init(&p);
-    static const int numbers[] = {
-        0, 1, 63, 64, 65, 127, 128, 1000, 4095, 4096, 65535, 100000, INT32_MAX / 2, INT32_MAX - 1, INT32_MAX};
+    static const int numbers[] = {0, 1, 63, 64, 65, 127, 128, 1000, 2047, 2048, RT_POLLER_LARGE - 1};
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         rt_fd *f = rt_poller_make(&p, numbers[i]);
         CHECK(f != NULL);
         CHECK(rt_poller_find(&p, numbers[i]) == f);
         CHECK_EQ((uintptr_t)f % RT_CACHE_LINE, 0);
         CHECK_EQ(rt_fd_events(f, RT_FD_IN), 0);
+    }
+    for (int fd = RT_POLLER_LARGE; fd > 0 && fd < INT32_MAX / 2; fd = 2 * fd + 1)
+        CHECK(rt_poller_make(&p, fd) == NULL && rt_poller_find(&p, fd) == NULL); /* there are none */
+    CHECK(rt_poller_find(&p, INT32_MAX) == NULL);
+    const int large = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3 * RT_POLLER_LARGE);
+    if (large >= 0) { /* as many descriptors are allowed */
+        CHECK(rt_poller_make(&p, large) != NULL);
+        close(large);
     }
     for (int fd = 0; fd < 3000; fd++)
         rt_poller_make(&p, fd)->generation = (uint32_t)fd;
