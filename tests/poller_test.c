@@ -85,14 +85,21 @@ TEST(a_record_for_every_number)
 {
     static rt_poller p;
     rt_poller_init(&p);
-    static const int numbers[] = {
-        0, 1, 63, 64, 65, 127, 128, 1000, 4095, 4096, 65535, 100000, INT32_MAX / 2, INT32_MAX - 1, INT32_MAX};
+    static const int numbers[] = {0, 1, 63, 64, 65, 127, 128, 1000, 2047, 2048, RT_POLLER_LARGE - 1};
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         rt_fd *f = rt_poller_make(&p, numbers[i]);
         CHECK(f != NULL);
         CHECK(rt_poller_find(&p, numbers[i]) == f);
         CHECK_EQ((uintptr_t)f % RT_CACHE_LINE, 0);
         CHECK_EQ(rt_fd_events(f, RT_FD_IN), 0);
+    }
+    for (int fd = RT_POLLER_LARGE; fd > 0 && fd < INT32_MAX / 2; fd = 2 * fd + 1)
+        CHECK(rt_poller_make(&p, fd) == NULL && rt_poller_find(&p, fd) == NULL); /* there are none */
+    CHECK(rt_poller_find(&p, INT32_MAX) == NULL);
+    const int large = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3 * RT_POLLER_LARGE);
+    if (large >= 0) { /* as many descriptors are allowed */
+        CHECK(rt_poller_make(&p, large) != NULL);
+        close(large);
     }
     for (int fd = 0; fd < 3000; fd++)
         rt_poller_make(&p, fd)->generation = (uint32_t)fd;
@@ -470,6 +477,61 @@ TEST(idle_costs_nothing)
     support_runtime_end(rt);
 }
 
+static void *read_until_cancelled(void *arg)
+{
+    CHECK_EQ((intptr_t)read_one(arg), -ECANCELED);
+    return NULL;
+}
+
+TEST(a_shutdown_ends_waits)
+{
+    for (long i = support_scale(100); i > 0; i--) {
+        enum { READERS = 10 };
+        int ends[2];
+        pair(ends);
+        routine_runtime_t *rt = support_runtime(2);
+        routine_t readers[READERS];
+        for (int k = 0; k < READERS; k++)
+            readers[k] = support_go_on(rt, read_until_cancelled, &ends[0]);
+        if (i % 2)
+            usleep(300);
+        CHECK_EQ(routine_runtime_shutdown(rt, ROUTINE_SHUTDOWN_CANCEL, ROUTINE_NEVER), 0);
+        CHECK_EQ(routine_close(ends[0]), 0); /* with the records of a runtime that is shut down */
+        for (int k = 0; k < READERS; k++) {
+            const int rc = routine_join(readers[k], NULL);
+            CHECK(rc == 0 || rc == -ECANCELED); /* never begun */
+        }
+        CHECK_EQ(routine_runtime_free(rt), 0);
+        CHECK_EQ(routine_close(ends[1]), 0);
+    }
+}
+
+TEST(two_runtimes_wait_for_one_descriptor)
+{
+    int ends[2];
+    pair(ends);
+    routine_runtime_t *rt[2] = {support_runtime(1), support_runtime(2)};
+    for (int i = 0; i < 20; i++) {
+        routine_t h[2];
+        for (int k = 0; k < 2; k++)
+            h[k] = support_go_on(rt[k], read_one, &ends[0]);
+        usleep(200);
+        CHECK_EQ(write(ends[1], "ab", 2), 2);
+        CHECK_EQ(result_of(h[0]) + result_of(h[1]), 'a' + 'b');
+    }
+    routine_t h[2];
+    for (int k = 0; k < 2; k++)
+        h[k] = support_go_on(rt[k], read_one, &ends[0]);
+    usleep(2000);
+    CHECK_EQ(routine_close(ends[0]), 0);
+    for (int k = 0; k < 2; k++) {
+        const intptr_t rc = result_of(h[k]);
+        CHECK(rc == -ECANCELED || rc == -EBADF); /* the last: it had not begun */
+        support_runtime_end(rt[k]);
+    }
+    CHECK_EQ(routine_close(ends[1]), 0);
+}
+
 /* ---- storms ---- */
 
 enum { LIVES = 8 };
@@ -566,6 +628,8 @@ int main(void)
         cmocka_unit_test(nobody_polls_when_nobody_waits),
         cmocka_unit_test(a_sleeping_poller_is_woken_for_work_and_for_timers),
         cmocka_unit_test(idle_costs_nothing),
+        cmocka_unit_test(a_shutdown_ends_waits),
+        cmocka_unit_test(two_runtimes_wait_for_one_descriptor),
         cmocka_unit_test(closed_and_opened_all_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

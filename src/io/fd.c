@@ -73,12 +73,12 @@ bool rt_fd_uses_nowait(const rt_fd_use *u)
            !(u->kind & (RT_FD_SOCKET | RT_FD_NONBLOCK | RT_FD_FILE | no_nowait(u)));
 }
 
-/* Can the try block its thread? Then it is not to be made under the lock. */
-static bool may_block(const rt_fd_use *u)
+/* Is it certain not to block, by what is said with the call itself? Only then it may be made under the lock,
+ * for which whoever notes the events waits. (O_NONBLOCK may have been taken back by another process.) */
+static bool never_blocks(const rt_fd_use *u)
 {
-    if (u->kind & RT_FD_SOCKET || !(u->kind & RT_FD_KNOWN)) /* then it is a call for sockets */
-        return false;
-    return u->direct || (!(u->kind & RT_FD_NONBLOCK) && !rt_fd_uses_nowait(u));
+    return u->kind & RT_FD_SOCKET || !(u->kind & RT_FD_KNOWN) ||
+           rt_fd_uses_nowait(u); /* not known: of sockets */
 }
 
 /* ---- a call ---- */
@@ -148,7 +148,7 @@ ssize_t rt_fd_do(rt_fd_use *u, rt_fd_try *try_it, void *arg)
     bool doubted = false;
     for (;;) {
         ssize_t rc;
-        const bool held = u->waited && u->f && !may_block(u);
+        const bool held = u->waited && u->f && never_blocks(u);
         if (held) { /* E4 */
             rt_lock_acquire(&u->f->lock);
             if (rt_fd_generation(u->f) != u->generation) {

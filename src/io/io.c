@@ -127,7 +127,7 @@ static ssize_t try_read(rt_fd_use *u, void *arg)
         } else {
             struct msghdr message = {
                 .msg_iov = (struct iovec *)(uintptr_t)parts, // NOLINT(performance-no-int-to-ptr)
-                .msg_iovlen = (unsigned)t->at.count};
+                .msg_iovlen = RT_SYS_PARTS(t->at.count)};
             rc = rt_sys_recvmsg(u->fd, &message, MSG_DONTWAIT);
         }
         if (rc > 0 && (size_t)rc < t->at.total && rc <= MOST_AT_ONCE)
@@ -154,7 +154,7 @@ static ssize_t try_write(rt_fd_use *u, void *arg)
             return rt_sys_send(u->fd, parts->iov_base, parts->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
         const struct msghdr message = {
             .msg_iov = (struct iovec *)(uintptr_t)parts, // NOLINT(performance-no-int-to-ptr)
-            .msg_iovlen = (unsigned)count};
+            .msg_iovlen = RT_SYS_PARTS(count)};
         return rt_sys_sendmsg(u->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     if (u->kind & RT_FD_FILE)

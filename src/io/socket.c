@@ -55,7 +55,7 @@ static ssize_t try_recv(rt_fd_use *u, void *arg)
         msg = m->in;
     else /* the list is not written to */
         rest = (struct msghdr){.msg_iov = (struct iovec *)(uintptr_t)parts,
-                               .msg_iovlen = (unsigned)count}; // NOLINT(performance-no-int-to-ptr)
+                               .msg_iovlen = RT_SYS_PARTS(count)}; // NOLINT(performance-no-int-to-ptr)
     const ssize_t rc = rt_sys_recvmsg(u->fd, msg, m->flags | MSG_DONTWAIT);
     if (rc > 0 && m->in && msg == &rest)
         m->in->msg_flags = rest.msg_flags;
@@ -159,7 +159,7 @@ static ssize_t try_send(rt_fd_use *u, void *arg)
     else if (m->out) /* what comes with it has been sent */
         rest = (struct msghdr){.msg_name = m->out->msg_name, .msg_namelen = m->out->msg_namelen};
     rest.msg_iov = (struct iovec *)(uintptr_t)parts; // NOLINT(performance-no-int-to-ptr)
-    rest.msg_iovlen = (unsigned)count;
+    rest.msg_iovlen = RT_SYS_PARTS(count);
     return rt_sys_sendmsg(u->fd, &rest, flags);
 }
 

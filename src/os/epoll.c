@@ -110,5 +110,8 @@ void rt_epoll_close(int fd)
 
 bool rt_epoll_is_open(int fd)
 {
-    return fcntl(fd, F_GETFD) != -1;
+    const int saved = errno;
+    const bool is_open = fcntl(fd, F_GETFD) != -1;
+    errno = saved;
+    return is_open;
 }

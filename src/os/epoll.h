@@ -29,10 +29,10 @@ int rt_epoll_event_create(void);
 void rt_epoll_event_signal(int event);
 void rt_epoll_event_drain(int event);
 
-/* close(2) of any of these. */
 /* Is there a descriptor of this number? */
 bool rt_epoll_is_open(int fd);
 
+/* close(2) of any of these. */
 void rt_epoll_close(int fd);
 
 #endif

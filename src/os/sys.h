@@ -25,6 +25,9 @@ ssize_t rt_sys_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t rt_sys_send(int fd, const void *data, size_t size, int flags);
 ssize_t rt_sys_sendmsg(int fd, const struct msghdr *message, int flags);
 
+/* For msg_iovlen, whose type C libraries do not agree on. */
+#define RT_SYS_PARTS(count) ((__typeof__(((struct msghdr *)NULL)->msg_iovlen))(count))
+
 /* Close-on-exec. */
 int rt_sys_accept(int fd, struct sockaddr *address, socklen_t *size);
 

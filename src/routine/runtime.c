@@ -403,7 +403,9 @@ static void stop_threads(rt_runtime *rt)
     rt_monitor_stop(rt);
     rt_threads_stop(rt);
     rt_pool_stop(&rt->pool);
+    rt_lock_acquire(&registry.lock); /* a close elsewhere may be looking at it (rt_runtime_each) */
     rt_poller_end(&rt->poller);
+    rt_lock_release(&registry.lock);
     rt_runtime_clear(rt);
     rt_stack_pool_destroy(&rt->stacks);
 }
