@@ -72,7 +72,6 @@ TEST_EVERYWHERE(open_write_sync_read)
     CHECK_EQ(write(fd, "hello", 5), 5);
     CHECK_EQ(routine_fsync(fd), 0);
     CHECK_EQ(close(fd), 0);
-    CHECK_EQ(routine_fsync(fd), -EBADF);
 
     CHECK_EQ(routine_open(p.text, O_RDWR | O_CREAT | O_EXCL, 0640), -EEXIST);
     fd = routine_open(p.text, O_RDONLY | O_NONBLOCK);
@@ -106,6 +105,7 @@ TEST_EVERYWHERE(errors)
     CHECK_EQ(close(fd), 0);
     CHECK_EQ(unlink(p.text), 0);
     CHECK_EQ(routine_fsync(-1), -EBADF);
+    CHECK_EQ(routine_fsync(INT_MAX), -EBADF); /* not one just closed: another body may have that number */
     const int null = routine_open("/dev/null", O_RDWR), path = routine_open(dir, O_PATH);
     CHECK(null >= 0);
     CHECK(path >= 0);
