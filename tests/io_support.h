@@ -516,7 +516,7 @@ SUPPORT_UNUSED static size_t fill(const struct kind *k, int fd)
             return sum;
         } else if (size > 1 && (k->flags & STREAM)) {
             size = size > 64 ? 64 : 1;
-        } else if (!(k->flags & LAZY) || poll(&p, 1, 20) == 0) {
+        } else if (!(k->flags & LAZY) || poll(&p, 1, 2) == 0) {
             return sum;
         }
     }
