@@ -627,11 +627,12 @@ struct flood {
 static void *flood(void *arg)
 {
     struct flood *f = arg;
-    uint64_t value = 1, sum = 0;
+    uint64_t value = 1;
+    volatile uint64_t sum = 0;
     while (!atomic_load(f->ends)) {
         if (f->computes) {
             for (volatile int i = 0; i < 1000; i = i + 1)
-                sum += (uint64_t)i;
+                sum = sum + (uint64_t)i;
             routine_yield();
         } else {
             CHECK_EQ(routine_write(f->fd[1], &value, 8), 8);

