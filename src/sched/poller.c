@@ -10,11 +10,9 @@
 #include "../os/clock.h"
 #include "../os/pages.h"
 
-#define ROUND (100 * INT64_C(1000000)) /* ns between rounds (E5) */
-4096 /* descriptors from here on get records only if they are there: a chunk is as large as the number   \
-      */
-#define ROUND_REST INT64_C(1000000) /* ns between the parts of one, */
-#define ROUND_MOST 256              /* each with at most so many system calls */
+#define ROUND      (100 * INT64_C(1000000)) /* ns between rounds (E5) */
+#define ROUND_REST INT64_C(1000000)         /* ns between the parts of one, */
+#define ROUND_MOST 256                      /* each with at most so many system calls */
 
 #define WANTED                                                                                               \
     ((uint32_t)EPOLLIN | (uint32_t)EPOLLOUT | (uint32_t)EPOLLPRI | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
@@ -27,11 +25,10 @@
 
 #define INTERRUPTION UINT64_MAX /* the data of the eventfd's events */
 
-    /* ---- its life ---- */
+/* ---- its life ---- */
 
-    /* In whole pages, of which a large chunk only has those that are used. */
-    static size_t
-    chunk_size(unsigned k)
+/* In whole pages, of which a large chunk only has those that are used. */
+static size_t chunk_size(unsigned k)
 {
     const size_t count = k == 0 ? RT_POLLER_FIRST : (size_t)(RT_POLLER_FIRST / 2) << k;
     return rt_round_up(count * sizeof(rt_fd), rt_pages_size());
