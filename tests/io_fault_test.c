@@ -33,6 +33,7 @@ static _Atomic long fail_count[CALLS]; /* at most so many times; negative: alway
 static _Atomic long calls[CALLS];      /* how often they were called */
 static _Atomic int fail_fd = -1;       /* this descriptor only; -1: any */
 static _Atomic int fail_op = -1;       /* of epoll_ctl: this operation only */
+static _Atomic int close_delay;        /* us before a descriptor is really closed */
 static _Atomic bool shorten;           /* transfers do less */
 
 static uint64_t draw(void)
@@ -113,7 +114,9 @@ REPLACED int connect(int fd, const struct sockaddr *address, socklen_t size)
 REPLACED int close(int fd)
 {
     const bool failed = fails(CLOSE, fd);
-    const int error = errno;
+    const int error = errno, only = atomic_load(&fail_fd);
+    if (atomic_load(&close_delay) != 0 && fd == only)
+        usleep((unsigned)atomic_load(&close_delay));
     const int rc = (int)syscall(SYS_close, fd);
     if (failed && rc == 0) {
         errno = error;
@@ -573,15 +576,81 @@ TEST(close_that_is_interrupted)
     support_in_routine(close_interrupted, NULL);
 }
 
+/* ---- a close that takes its time ---- */
+
+struct late {
+    struct waiting waiting;
+    int wait_first; /* us */
+    int way;
+    ssize_t rc;
+};
+
+static void *read_late(void *arg)
+{
+    struct late *l = arg;
+    CHECK_EQ(routine_sleep(l->wait_first * ROUTINE_US), 0);
+    l->rc = l->way ? wait_poll(&l->waiting) : wait_read(&l->waiting);
+    return NULL;
+}
+
+/* Waits that begin while the descriptor is being closed: whenever that is, they do not hang, nor get what
+ * belongs to the next owner of the number. */
+TEST(waits_that_begin_during_a_close)
+{
+    enum { LATE = 6 };
+    routine_runtime_t *runtime = support_runtime(0);
+    const long rounds = support_scale(100);
+    uint64_t random = 97;
+    for (long i = 0; i < rounds; i++) {
+        struct late l[LATE];
+        struct actor a[LATE];
+        int fd[2], next[2];
+        watch("waits that begin during a close", NULL, NULL);
+        open_unix_stream(fd);
+        for (int k = 0; k < LATE; k++) {
+            l[k] = (struct late){.waiting = {.fd = fd[0]}, .way = k % 3 == 2};
+            l[k].wait_first = (int)(support_random(&random) % 1000);
+            a[k] = act_on(runtime, read_late, &l[k]);
+        }
+        usleep((unsigned)(support_random(&random) % 300));
+        atomic_store(&fail_fd, fd[0]);
+        atomic_store(&close_delay, 400);
+        CHECK_EQ(routine_close(fd[0]), 0);
+        atomic_store(&close_delay, 0);
+        atomic_store(&fail_fd, -1);
+        /* the next owner: who comes after the close waits for that one, as he asked for */
+        open_unix_stream(next);
+        usleep(1000);
+        CHECK_EQ(close(next[1]), 0); /* its end */
+        for (int k = 0; k < LATE; k++) {
+            act_end(a[k]);
+            const bool expected =
+                l[k].rc == -ECANCELED || l[k].rc == -EBADF ||
+                (l[k].rc == 1 && l[k].way) ||  /* a poll is told of what is bad, or of the end */
+                (l[k].rc == 0 && !l[k].way) || /* the end, of the next one */
+                (l[k].rc == -EINVAL);
+            if (!expected)
+                support_fail(__FILE__, __LINE__, "way %d: %zd", l[k].way, l[k].rc);
+        }
+        CHECK_EQ(routine_close(next[0]), 0);
+        close(fd[1]);
+    }
+    support_runtime_end(runtime);
+}
+
 int main(void)
 {
     SUPPORT_NO_CASES();
     clear_faults();
     watch_begin(100);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_memory_in_epoll),        cmocka_unit_test(no_poller),
-        cmocka_unit_test(interrupted_and_cut_short), cmocka_unit_test(accept_that_fails),
-        cmocka_unit_test(connect_that_fails),        cmocka_unit_test(close_that_is_interrupted),
+        cmocka_unit_test(no_memory_in_epoll),
+        cmocka_unit_test(no_poller),
+        cmocka_unit_test(interrupted_and_cut_short),
+        cmocka_unit_test(accept_that_fails),
+        cmocka_unit_test(connect_that_fails),
+        cmocka_unit_test(close_that_is_interrupted),
+        cmocka_unit_test(waits_that_begin_during_a_close),
     };
     return cmocka_run_group_tests_name("io_fault", tests, NULL, NULL);
 }
