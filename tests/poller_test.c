@@ -138,7 +138,9 @@ TEST_ROUTINE(an_event_that_came_before_the_wait_is_not_slept_over)
     while (rt_fd_events(f, RT_FD_IN) == seen && routine_now() - begun < 10 * ROUTINE_S)
         CHECK_EQ(routine_sleep(ROUTINE_MS / 4), 0);
     CHECK(rt_fd_events(f, RT_FD_IN) != seen);
+    const uint32_t noted = rt_fd_events(f, RT_FD_IN);
     CHECK_EQ(wait_in(ends[0], generation, seen), 0);
+    CHECK_EQ(rt_fd_events(f, RT_FD_IN), noted); /* it has not waited for a round to tell it again */
     CHECK_EQ(routine_write(other[1], "o", 1), 1);
     CHECK_EQ(result_of(h), 'o');
     for (int i = 0; i < 2; i++) {
@@ -315,26 +317,41 @@ TEST_ROUTINE(a_wait_for_what_was_closed_ends)
     CHECK_EQ(routine_close(ends[1]), 0);
 }
 
-/* The end of a stream that came with its last bytes makes no further edge. */
+/* The end of a stream that was noted together with its last bytes makes no further edge. */
 TEST_ROUTINE(the_end_is_seen_behind_a_short_read)
 {
+    int other[2];
+    pair(other);
+    routine_t poller = go(read_one, &other[0]); /* for its sake somebody polls */
+    await_waiter(other[0]);
     for (long i = support_scale(2000); i > 0; i--) {
         int ends[2];
         char text[8];
         tcp_pair(ends);
-        const int n = (int)(i % 3);
+        const rt_fd *f = record(ends[0]);
+        const bool noted = i % 2;
         CHECK_EQ(routine_write(ends[1], "abc", 3), 3);
-        if (n == 0) {
-            routine_t h = go(read_one, &ends[0]); /* registered */
-            CHECK_EQ(result_of(h), 'a');
+        if (noted) {
+            (void)rt_enter(); /* registered, as if it had been waited for */
+            CHECK_EQ(rt_fdwait_register(mine(), record(ends[0]), ends[0], rt_fd_generation(f)), 0);
+            rt_leave();
         }
-        CHECK_EQ(n == 1 ? shutdown(ends[1], SHUT_WR) : routine_close(ends[1]), 0);
-        CHECK_EQ(routine_read(ends[0], text, sizeof text), n == 0 ? 2 : 3);
+        CHECK_EQ(i % 3 ? shutdown(ends[1], SHUT_WR) : 0, 0);
+        CHECK_EQ(routine_close(ends[1]), 0);
+        const int64_t begun = routine_now();
+        while (noted && !atomic_load(&f->always_try) && routine_now() - begun < 10 * ROUTINE_S)
+            routine_yield();
+        CHECK_EQ(routine_read(ends[0], text, sizeof text), 3);
         CHECK_EQ(routine_read(ends[0], text, sizeof text), 0);
-        if (n == 1)
-            CHECK_EQ(routine_close(ends[1]), 0);
+        CHECK(!noted ||
+              atomic_load(&f->drained) == rt_fd_events(f, RT_FD_IN)); /* or there was nothing to it */
+        CHECK(!noted || rt_fd_age(f) == 0);                           /* it has not waited */
         CHECK_EQ(routine_close(ends[0]), 0);
     }
+    CHECK_EQ(routine_write(other[1], "x", 1), 1);
+    CHECK_EQ(result_of(poller), 'x');
+    CHECK_EQ(routine_close(other[0]), 0);
+    CHECK_EQ(routine_close(other[1]), 0);
 }
 
 TEST_ROUTINE(when_all_is_verified_there_are_no_rounds)
@@ -393,6 +410,47 @@ TEST(events_are_seen_while_every_worker_computes)
         CHECK_EQ(result_of(reader), 'x');
     CHECK_EQ(routine_join(holders[0], NULL), 0);
     CHECK_EQ(routine_join(holders[1], NULL), 0);
+    CHECK_EQ(routine_close(ends[0]), 0);
+    CHECK_EQ(routine_close(ends[1]), 0);
+    support_runtime_end(rt);
+}
+
+/* I7: that a wait has begun wakes a sleeper, who polls, though the worker that it began on goes on with
+ * something else. */
+static void *begin_and_compute(void *arg)
+{
+    rt_runtime *rt = mine();
+    const int64_t begun = routine_now();
+    (void)arg;
+    for (;;) { /* until the other worker sleeps */
+        const uint64_t state = atomic_load(&rt->idle.state);
+        if ((RT_IDLE_SLEEPERS(state) == 1 && RT_IDLE_SEARCHERS(state) == 0 &&
+             !rt_idle_is_polling(&rt->idle)) ||
+            routine_now() - begun > 20 * ROUTINE_S)
+            break;
+    }
+    (void)rt_enter();
+    rt_fdwait_begin(rt);
+    rt_leave();
+    while (!rt_idle_is_polling(&rt->idle) && routine_now() - begun < 30 * ROUTINE_S)
+        continue;
+    CHECK(rt_idle_is_polling(&rt->idle));
+    (void)rt_enter();
+    rt_fdwait_end(rt);
+    rt_leave();
+    return NULL;
+}
+
+TEST(a_wait_that_begins_calls_a_poller)
+{
+    int ends[2];
+    pair(ends);
+    routine_runtime_t *rt = support_runtime(2);
+    routine_t reader = support_go_on(rt, read_one, &ends[0]);
+    usleep(1000);
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    CHECK_EQ(result_of(reader), 'x'); /* so it has been started */
+    CHECK_EQ(routine_join(support_go_on(rt, begin_and_compute, NULL), NULL), 0);
     CHECK_EQ(routine_close(ends[0]), 0);
     CHECK_EQ(routine_close(ends[1]), 0);
     support_runtime_end(rt);
@@ -625,6 +683,7 @@ int main(void)
         cmocka_unit_test(the_end_is_seen_behind_a_short_read),
         cmocka_unit_test(when_all_is_verified_there_are_no_rounds),
         cmocka_unit_test(events_are_seen_while_every_worker_computes),
+        cmocka_unit_test(a_wait_that_begins_calls_a_poller),
         cmocka_unit_test(nobody_polls_when_nobody_waits),
         cmocka_unit_test(a_sleeping_poller_is_woken_for_work_and_for_timers),
         cmocka_unit_test(idle_costs_nothing),
