@@ -625,6 +625,37 @@ TEST_EVERYWHERE(unusual_descriptors)
     close_end(&to);
 }
 
+/* A flag that makes no difference to a socket, but to the kernel: what is under way goes through a buffer. */
+TEST_EVERYWHERE(a_target_that_refuses)
+{
+    enum { SIZE = 100 * K };
+    struct end from = open_end(PIPE_END, true, false), to = open_end(UNIX_END, false, false);
+    struct party feeder = {from.other, SIZE, false}, drainer = {to.other, 0, false};
+    const int file = new_file();
+    uint64_t done = 7;
+    feed_file(file, SIZE);
+    CHECK_EQ(fcntl(to.fd, F_SETFL, O_NONBLOCK | O_APPEND), 0);
+    routine_t feeding = go(feed_body, &feeder), draining = go(drain_body, &drainer);
+    CHECK_EQ(routine_copy(to.fd, from.fd, UINT64_MAX, &done), 0);
+    CHECK_EQ(done, SIZE);
+    CHECK_EQ(routine_close(to.fd), 0);
+    CHECK_EQ(routine_join(feeding, NULL), 0);
+    CHECK_EQ(routine_join(draining, NULL), 0);
+    CHECK_EQ(drainer.size, SIZE);
+    CHECK_EQ(routine_close(from.fd), 0);
+
+    to = open_end(UNIX_END, false, false);
+    drainer = (struct party){to.other, 0, false};
+    CHECK_EQ(fcntl(to.fd, F_SETFL, O_NONBLOCK | O_APPEND), 0);
+    draining = go(drain_body, &drainer);
+    CHECK_EQ(routine_copy(to.fd, file, UINT64_MAX, &done), 0);
+    CHECK_EQ(done, SIZE);
+    CHECK_EQ(routine_close(to.fd), 0);
+    CHECK_EQ(routine_join(draining, NULL), 0);
+    CHECK_EQ(drainer.size, SIZE);
+    CHECK_EQ(close(file), 0);
+}
+
 /* Datagrams are copied one by one. */
 TEST_EVERYWHERE(datagrams)
 {
@@ -844,6 +875,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_source_is_reset),
         cmocka_unit_test(half_closed),
         cmocka_unit_test(unusual_descriptors),
+        cmocka_unit_test(a_target_that_refuses),
         cmocka_unit_test(datagrams),
         cmocka_unit_test(sendfile_and_positions),
         cmocka_unit_test(sendfile_cut_short),
