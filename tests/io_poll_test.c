@@ -139,6 +139,8 @@ static void *refuse(void *arg)
 
 TEST(what_is_no_set)
 {
+    if (SUPPORT_TSAN) /* it reads the set before poll(2) can refuse it */
+        return;
     refuse(NULL);
     support_in_routine(refuse, NULL);
 }
