@@ -691,7 +691,8 @@ static void *pass_on(struct pass *p, bool writes)
         if (rc <= 0) {
             if (rc != -ETIMEDOUT && rc != -ECANCELED)
                 support_fail(__FILE__, __LINE__, "%s %s: %zd", p->kind->name, writes ? "write" : "read", rc);
-            p->given_up += writes;
+            if (writes)
+                p->given_up++;
             if (rc != -ETIMEDOUT && rc != -ECANCELED)
                 break;
             continue;
