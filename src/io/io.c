@@ -73,6 +73,7 @@ static bool is_file(int fd)
  * part. */
 static ssize_t read_file(rt_fd_use *u, transfer *t)
 {
+    bool simply;
     do {
         struct iovec window[RT_CURSOR_WINDOW];
         int count;
@@ -86,15 +87,15 @@ static ssize_t read_file(rt_fd_use *u, transfer *t)
             else if (rc == -EOPNOTSUPP)
                 rt_fd_learn(u, RT_FD_NO_NOWAIT);
         }
-        const bool simply = rc == -EOPNOTSUPP;
+        simply = rc == -EOPNOTSUPP;
         if (simply)
             rc = rt_sys_readv(u->fd, parts, count, offset, false);
         if (rc <= 0)
             return t->at.done ? (ssize_t)t->at.done : rc;
         rt_cursor_advance(&t->at, (size_t)rc);
-        if (simply) /* no second one: if the number is something else by now, that might block */
-            break;
-    } while (!rt_cursor_is_done(&t->at));
+        /* no second one, if the number may be something else by now: that might block, or join two messages
+         */
+    } while (!rt_cursor_is_done(&t->at) && !simply && is_file(u->fd));
     return (ssize_t)t->at.done;
 }
 
