@@ -129,14 +129,16 @@ ROUTINES_API ROUTINES_NODISCARD int routine_read_full(int fd, void *buffer, size
 ROUTINES_API ROUTINES_NODISCARD int routine_write_all(int fd, const void *data, size_t size, size_t *done);
 
 /*
- * Copies from one descriptor to the other until the end of `from`, or `most` bytes: by the kernel alone where
- * it can (sendfile, splice), else through a buffer. 0, also if the end came first; or a negative errno; *done
- * (may be NULL): bytes written. Bytes read but not written when an error comes are lost, as is usual with
- * pipes.
+ * Copies from one descriptor to the other until the end of `from`, or `most` bytes: from a file by the kernel
+ * alone, if the target is a file, a pipe or a non-blocking stream socket; else through a buffer. 0, also if
+ * the end came first; or a negative errno; *done (may be NULL): bytes written. Bytes read but not written
+ * when an error comes are lost, as is usual with pipes; but not those of a file, whose position is where the
+ * copy has come to.
  */
 ROUTINES_API ROUTINES_NODISCARD int routine_copy(int to, int from, uint64_t most, uint64_t *done);
 
-/* As sendfile(2): from a regular file to a descriptor; returns when all is sent, or the file ends. */
+/* As sendfile(2): from a regular file to a descriptor, also one that sendfile(2) does not take; returns when
+ * all is sent, or the file ends. What was sent before an error, the limit or a cancellation: the count. */
 ROUTINES_API ROUTINES_NODISCARD ssize_t routine_sendfile(int to, int from, off_t *offset, size_t size);
 
 /*

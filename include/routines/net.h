@@ -7,13 +7,13 @@
  *     while ((client = routine_accept(fd, NULL, NULL)) >= 0)
  *         ...
  *
- * Addresses are "host:port", "1.2.3.4:80", "[::1]:80"; the port a number or the name of a service. Without a
- * host, ":80": all interfaces for listening, this machine for dialling. Port 0 lets the system choose
- * (routine_local_address tells).
+ * Addresses are "host:port", "1.2.3.4:80", "[::1]:80", "[fe80::1%eth0]:80"; the port a number or the name of
+ * a service. Without a host, ":80": all interfaces for listening, this machine for dialling. Port 0 lets the
+ * system choose (routine_local_address tells).
  *
  * All return a descriptor or a negative errno: -EINVAL an address that cannot be understood; -ENOENT a host
- * that has no address; -EAGAIN its name server does not answer; -ETIMEDOUT, -ECANCELED; and what the system
- * says.
+ * that has no address; -EAGAIN its name server does not answer, -EIO it fails; -ETIMEDOUT, -ECANCELED; and
+ * what the system says.
  */
 #ifndef ROUTINES_NET_H
 #define ROUTINES_NET_H
@@ -42,8 +42,9 @@ ROUTINES_API ROUTINES_NODISCARD int routine_udp_dial(const char *address);
 ROUTINES_API ROUTINES_NODISCARD int routine_unix_listen(const char *path, int backlog);
 ROUTINES_API ROUTINES_NODISCARD int routine_unix_dial(const char *path);
 
-/* The descriptor's own address, or its peer's, as text that the functions above understand. 0; -ENOSPC: it
- * does not fit (ROUTINE_ADDRESS_MAX always does); or a negative errno. */
+/* The descriptor's own address, or its peer's, as text that the functions above understand; "" is a Unix
+ * socket without a name, as those of who dials are. 0; -ENOSPC: it does not fit (ROUTINE_ADDRESS_MAX always
+ * does); or a negative errno. */
 #define ROUTINE_ADDRESS_MAX 112
 ROUTINES_API int routine_local_address(int fd, char *text, size_t size);
 ROUTINES_API int routine_peer_address(int fd, char *text, size_t size);

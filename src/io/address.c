@@ -266,9 +266,9 @@ int rt_address_print(const struct sockaddr *address, socklen_t size, char *text,
     if (address->sa_family == AF_UNIX)
         return print_unix((const struct sockaddr_un *)(const void *)address, size, text, room);
     if (address->sa_family == AF_INET && size >= sizeof inet.v4) {
-        memcpy(&inet.v4, address, sizeof inet.v4);
+        memcpy(&inet, address, sizeof inet.v4);
     } else if (address->sa_family == AF_INET6 && size >= sizeof inet.v6) {
-        memcpy(&inet.v6, address, sizeof inet.v6);
+        memcpy(&inet, address, sizeof inet.v6);
         inet = unmapped(&inet.v6);
     } else {
         return -EAFNOSUPPORT;

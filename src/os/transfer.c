@@ -95,34 +95,6 @@ ssize_t rt_transfer_range(int to, int from, off_t *offset, size_t size)
     return rc;
 }
 
-int rt_transfer_pipe(int ends[2])
-{
-    const int saved = errno;
-    const int rc = pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 ? 0 : -errno;
-    errno = saved;
-    return rc;
-}
-
-void rt_transfer_pipe_close(const int ends[2])
-{
-    const int saved = errno;
-    close(ends[0]);
-    close(ends[1]);
-    errno = saved;
-}
-
-ssize_t rt_transfer_pipe_read(int end, void *buffer, size_t size)
-{
-    const int saved = errno;
-    ssize_t rc;
-    do
-        rc = read(end, buffer, size);
-    while (rc < 0 && errno == EINTR);
-    rc = rc < 0 ? -errno : rc;
-    errno = saved;
-    return rc;
-}
-
 off_t rt_transfer_seek(int fd, off_t offset, int whence)
 {
     const int saved = errno;

@@ -31,17 +31,11 @@ int rt_transfer_look(int fd, rt_transfer_end *what);
 /* As sendfile(2). Waits, if `to` does. */
 ssize_t rt_transfer_sendfile(int to, int from, off_t *offset, size_t size, bool masked);
 
-/* As splice(2), one side being a pipe; offset, which may be NULL, is that of `from`. Does not wait for a
- * pipe: -EAGAIN. */
+/* As splice(2), from a file to a pipe. Does not wait: -EAGAIN. */
 ssize_t rt_transfer_splice(int to, int from, off_t *offset, size_t size, bool masked);
 
 /* As copy_file_range(2), at the other file's own position. */
 ssize_t rt_transfer_range(int to, int from, off_t *offset, size_t size);
-
-/* A pipe, close-on-exec, non-blocking: ends[0] to read. */
-int rt_transfer_pipe(int ends[2]);
-void rt_transfer_pipe_close(const int ends[2]);
-ssize_t rt_transfer_pipe_read(int end, void *buffer, size_t size);
 
 /* As lseek(2). */
 off_t rt_transfer_seek(int fd, off_t offset, int whence);
