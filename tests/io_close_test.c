@@ -196,6 +196,50 @@ TEST(close_during_a_write)
     support_runtime_end(runtime);
 }
 
+/* The other end goes while somebody waits: that is the end of the file for who reads, and an error for who
+ * writes; of pipes epoll tells it by EPOLLHUP and EPOLLERR alone. */
+TEST(the_other_end_goes)
+{
+    static const int ways[] = {READING, RECEIVING, POLLING, WRITING, POLLING_OUT};
+    routine_runtime_t *runtime = support_runtime(0);
+    for (size_t i = 0; i < COUNT_OF(kinds) * COUNT_OF(ways) * 4; i++) {
+        const struct kind *k = &kinds[i / 4 % COUNT_OF(kinds)];
+        const int way = ways[i / 4 / COUNT_OF(kinds)];
+        const bool writes = way == WRITING || way == POLLING_OUT, thread = i & 1, nonblocking = i & 2;
+        struct waiter w = {.way = way};
+        struct job job;
+        int fd[2];
+        char byte;
+        if (!(k->flags & ENDS) || (way == RECEIVING && !(k->flags & SOCKET)) ||
+            (writes && (!(k->flags & STREAM) || (k->flags & LAZY))) || !k->open(fd))
+            continue;
+        watch("the other end goes", k->name, writes ? "writing" : "reading");
+        const int own = writes ? 1 : 0;
+        w.fd = fd[own];
+        set_nonblocking(w.fd, nonblocking);
+        if (writes)
+            fill(k, w.fd);
+        job_start(&job, thread ? NULL : runtime, wait_way, &w, i & 4 ? PATIENCE : ROUTINE_NEVER);
+        CHECK(job_await_waiting(&job));
+        close(fd[1 - own]);
+        const ssize_t rc = job_end(&job);
+        if (way == POLLING || way == POLLING_OUT) {
+            struct pollfd now = {w.fd, way == POLLING ? POLLIN : POLLOUT, 0};
+            CHECK_EQ(rc, 1);
+            CHECK_EQ(poll(&now, 1, 0), 1);
+            CHECK(w.revents != 0 && (w.revents & ~now.revents) == 0); /* it goes in steps */
+        } else {
+            ssize_t expected = writes ? -EPIPE : negative(read(w.fd, &byte, 1));
+            if (writes && (k->flags & SOCKET) && rc == -ECONNRESET) /* what it had not read is lost */
+                expected = rc;
+            if (rc != expected)
+                support_fail(__FILE__, __LINE__, "%s, way %d: %zd, not %zd", k->name, way, rc, expected);
+        }
+        CHECK_EQ(routine_close(w.fd), 0);
+    }
+    support_runtime_end(runtime);
+}
+
 /* Of several runtimes' waiters all are woken. */
 TEST(close_wakes_in_all_runtimes)
 {
@@ -878,6 +922,7 @@ int main(void)
         cmocka_unit_test(close_wakes_who_waits),
         cmocka_unit_test(close_wakes_both_sides),
         cmocka_unit_test(close_during_a_write),
+        cmocka_unit_test(the_other_end_goes),
         cmocka_unit_test(close_wakes_in_all_runtimes),
         cmocka_unit_test(close_at_the_very_moment),
         cmocka_unit_test(numbers_that_come_back),

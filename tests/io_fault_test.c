@@ -457,7 +457,7 @@ TEST(interrupted_and_cut_short)
             atomic_store(&shorten, (variant & 2) != 0);
             pass_all(cast);
             clear_faults();
-            CHECK(atomic_load(&calls[TRANSFER]) - before > 100);
+            CHECK(atomic_load(&calls[TRANSFER]) - before > (support_slow() ? 10 : 100));
         }
 }
 

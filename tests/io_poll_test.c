@@ -129,7 +129,8 @@ static void *refuse(void *arg)
     struct pollfd p = {0, POLLIN, 0};
     struct pollfd *volatile nowhere = NULL;
     (void)arg;
-    CHECK_EQ(routine_poll(&p, ULONG_MAX, -1), -EINVAL); /* more than there can be */
+    if (!SUPPORT_ASAN && !SUPPORT_TSAN)                     /* they believe the number */
+        CHECK_EQ(routine_poll(&p, ULONG_MAX, -1), -EINVAL); /* more than there can be */
     const int rc = routine_poll(nowhere, 1, 0);
     CHECK(rc == -EFAULT || rc == -EINVAL);
     CHECK_EQ(routine_poll(nowhere, 0, 0), 0);
