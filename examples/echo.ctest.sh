@@ -4,6 +4,7 @@
 # echo.ctest.sh <program> <project>: what comes back is what was sent, for one and for many at once, and to those
 # who half-close; idle ones, and one that never reads, disturb nobody; too few descriptors; and signals: with
 # nobody there, with connections that finish in their grace and with some that don't.
+# shellcheck disable=SC2154,SC2261,SC2015,SC2059,SC2094 # descriptors that exec names; formats are data here
 set -euo pipefail
 export LC_ALL=C
 program=$1

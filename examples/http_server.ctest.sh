@@ -5,6 +5,7 @@
 # some that no browser is: garbage, heads in pieces, bodies of all kinds, half-closed connections, resets,
 # clients that send or read too slowly or not at all, a thousand that are idle, too few descriptors, and signals
 # while all that goes on.
+# shellcheck disable=SC2154,SC2261,SC2015,SC2059,SC2094 # descriptors that exec names; formats are data here
 set -euo pipefail
 export LC_ALL=C
 program=$1

@@ -372,7 +372,8 @@ static void wake_if_of(rt_block *r, void *runtime)
         rt_ready_block(r);
 }
 
-/* Waits until nothing is alive, and nothing runs that was abandoned, and closes the shared queue. False: the deadline passed. */
+/* Waits until nothing is alive, and nothing runs that was abandoned, and closes the shared queue. False: the
+ * deadline passed. */
 static bool drain(rt_runtime *rt, int64_t deadline)
 {
     for (;;) {
