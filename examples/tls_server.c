@@ -33,8 +33,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A handshake uses some 12 KiB of stack with OpenSSL 3.0; other versions, providers and certificates want more. Only
- * what is touched becomes memory. */
+/* A handshake uses some 12 KiB of stack with OpenSSL 3.0; other versions, providers and certificates want
+ * more. Only what is touched becomes memory. */
 #define STACK ((size_t)320 << 10)
 
 #define LINES_MAX 10000000
