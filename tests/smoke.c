@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <routines.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MANY = 4000, ROUNDS = 3 };
 
@@ -409,6 +411,89 @@ static void structured(void)
     chan_unref(p.passed);
 }
 
+/* ---- input and output, and code that blocks ---- */
+
+static void *echo(void *arg)
+{
+    const int *ends = arg;
+    char c;
+    while (routine_read(ends[0], &c, 1) == 1)
+        if (routine_write(ends[1], &c, 1) != 1)
+            break;
+    return NULL;
+}
+
+static void *serve_one(void *arg)
+{
+    int fd = routine_accept(*(int *)arg, NULL, NULL);
+    routine_reader_t *reader = routine_reader_new(fd, 0);
+    char line[64];
+    ssize_t n = fd >= 0 && reader ? routine_reader_line(reader, line, sizeof line) : -1;
+    const bool well = n > 0 && routine_write_all(fd, line, (size_t)n, NULL) == 0;
+    routine_reader_free(reader);
+    routine_close(fd);
+    return number(well);
+}
+
+static int blocks(void *arg)
+{
+    usleep(1000);
+    return ++*(int *)arg;
+}
+
+/* No co-operation at all: it goes on when the other has. */
+static void *insists(void *arg)
+{
+    while (!atomic_load((_Atomic int *)arg))
+        continue;
+    return NULL;
+}
+
+static void io(void)
+{
+    int there[2], back[2], calls = 0;
+    if (pipe(there) != 0 || pipe(back) != 0)
+        return;
+    int ends[2] = {there[0], back[1]};
+    routine_t h = go(echo, ends);
+    char c = 0;
+    for (int i = 0; i < 500; i++) {
+        const char sent = (char)i;
+        CHECK(routine_write(there[1], &sent, 1) == 1);
+        CHECK(routine_read(back[0], &c, 1) == 1 && c == sent);
+    }
+    {
+        routine_with_timeout(2 * ROUTINE_MS);
+        CHECK(routine_read(back[0], &c, 1) == -ETIMEDOUT);
+    }
+    CHECK(routine_close(there[1]) == 0);
+    CHECK(routine_join(h, NULL) == 0);
+    CHECK(routine_close(there[0]) == 0 && routine_close(back[0]) == 0 && routine_close(back[1]) == 0);
+
+    char address[ROUTINE_ADDRESS_MAX], answer[5] = "";
+    int listener = routine_tcp_listen("127.0.0.1:0", 0);
+    void *well = NULL;
+    CHECK(listener >= 0 && routine_local_address(listener, address, sizeof address) == 0);
+    h = go(serve_one, &listener);
+    const int fd = routine_tcp_dial(address);
+    CHECK(fd >= 0 && routine_write_all(fd, "hello\r\n", 7, NULL) == 0);
+    CHECK(routine_read_full(fd, answer, 5, NULL) == 0 && memcmp(answer, "hello", 5) == 0);
+    CHECK(routine_join(h, &well) == 0 && well != NULL);
+    CHECK(routine_close(fd) == 0 && routine_close(listener) == 0);
+    CHECK(routine_blocking(blocks, &calls) == 1 && calls == 1);
+
+    /* (without membarrier a worker stays where it is: an emulator has none) */
+    routine_stats_t stats;
+    if (getenv("ROUTINES_TEST_EMULATOR") == NULL && routine_runtime_current() != NULL) {
+        _Atomic int stop = 0;
+        h = go(insists, &stop);
+        CHECK(routine_sleep(ROUTINE_MS) == 0);
+        atomic_store(&stop, 1);
+        CHECK(routine_join(h, NULL) == 0);
+        CHECK(routine_stats(NULL, &stats) == 0);
+    }
+}
+
 static void *everything(void *arg)
 {
     (void)arg;
@@ -422,6 +507,7 @@ static void *everything(void *arg)
         locals();
         talks();
         structured();
+        io();
     }
     return number(42);
 }

@@ -57,7 +57,7 @@ typedef int routine_scope_fn(void *arg);
  * be open: a child too, so children can start children. In a limited scope that is full it waits for one to
  * end (a child that does so may wait for itself: give such a scope no limit). fn's routine_exit(p) returns
  * (int)(intptr_t)p; its panic is the failure -ENOTRECOVERABLE. One that is cancelled before it has started
- * never starts.
+ * never starts, so a descriptor or the like that its argument owns is still the starter's to release.
  *
  * Returns 0; -ECANCELED: the scope has been cancelled, or a child has failed, or the caller was cancelled
  * while it waited; -ETIMEDOUT: the caller's limit passed while it waited; -EINVAL: null scope or function;
