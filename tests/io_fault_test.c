@@ -74,10 +74,10 @@ static void clear_faults(void)
     atomic_store(&shorten, false);
 }
 
-/* Of so many bytes fewer: at least one. */
+/* Of so many bytes fewer: at least one. An eventfd takes and gives eight, or fails. */
 static size_t less(size_t size)
 {
-    return atomic_load(&shorten) && size > 1 ? 1 + draw() % size : size;
+    return atomic_load(&shorten) && size > 1 && size != sizeof(uint64_t) ? 1 + draw() % size : size;
 }
 
 #define REPLACED __attribute__((visibility("default")))
@@ -593,6 +593,13 @@ static void *read_late(void *arg)
     return NULL;
 }
 
+/* Two connected sockets, opened behind ThreadSanitizer's back: who uses a number that another thread opens
+ * again at that time is what it reports, and what is tested here. */
+static void open_next(int fd[2])
+{
+    CHECK_EQ(syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, fd), 0);
+}
+
 /* Waits that begin while the descriptor is being closed: whenever that is, they do not hang, nor get what
  * belongs to the next owner of the number. */
 TEST(waits_that_begin_during_a_close)
@@ -601,6 +608,21 @@ TEST(waits_that_begin_during_a_close)
     routine_runtime_t *runtime = support_runtime(0);
     const long rounds = support_scale(100);
     uint64_t random = 97;
+    {
+        /* the poller is there before the first close: its own descriptors are not to be the number's next
+         * life */
+        struct waiting w;
+        struct job job;
+        int fd[2];
+        open_unix_stream(fd);
+        w.fd = fd[0];
+        job_start(&job, runtime, wait_read, &w, ROUTINE_NEVER);
+        CHECK(job_await_waiting(&job));
+        CHECK_EQ(plain_write(fd[1], "p", 1), 1);
+        CHECK_EQ(job_end(&job), 1);
+        CHECK_EQ(routine_close(fd[0]), 0);
+        close(fd[1]);
+    }
     for (long i = 0; i < rounds; i++) {
         struct late l[LATE];
         struct actor a[LATE];
@@ -619,7 +641,7 @@ TEST(waits_that_begin_during_a_close)
         atomic_store(&close_delay, 0);
         atomic_store(&fail_fd, -1);
         /* the next owner: who comes after the close waits for that one, as he asked for */
-        open_unix_stream(next);
+        open_next(next);
         usleep(1000);
         CHECK_EQ(close(next[1]), 0); /* its end */
         for (int k = 0; k < LATE; k++) {

@@ -86,9 +86,10 @@ void rt_epoll_event_signal(int event)
 {
     const int saved = errno;
     const uint64_t one = 1;
-    /* it can only fail when it has been signalled 2^64 - 2 times */
-    if (write(event, &one, sizeof one) < 0)
-        errno = saved;
+    /* It can only fail when it has been signalled 2^64 - 2 times, or in a sandbox that interrupts whatever it
+     * likes; and a signal that is not given is a worker that sleeps for ever. */
+    while (write(event, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     errno = saved;
 }
 
@@ -96,8 +97,8 @@ void rt_epoll_event_drain(int event)
 {
     const int saved = errno;
     uint64_t count;
-    if (read(event, &count, sizeof count) < 0) /* it was not readable */
-        errno = saved;
+    while (read(event, &count, sizeof count) < 0 && errno == EINTR) /* EAGAIN: it was not readable */
+        ;
     errno = saved;
 }
 

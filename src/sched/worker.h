@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "../context/sanitize.h"
 #include "../context/self.h"
 #include "bias.h"
 #include "block.h"
@@ -181,8 +182,9 @@ rt_block *rt_free_get_any(void);
 /* Blanks any block that nobody uses any more, and puts it on the caller's free list, or into the pool. */
 void rt_free_any(rt_block *r);
 
-/* The routine's runtime. relaxed: see rt_block */
-RT_INLINE rt_runtime *rt_block_runtime(rt_block *r)
+/* The routine's runtime. relaxed: see rt_block. Of a stale handle's block, which may hold a closure or a name
+ * by now, it is anything; who asks finds out by the word (R3). */
+RT_UNWATCHED rt_runtime *rt_block_runtime(rt_block *r)
 {
     return atomic_load_explicit(&r->runtime, memory_order_relaxed);
 }
