@@ -34,10 +34,19 @@ macro_rules! often {
 }
 
 macro_rules! tree {
-    ($rounds:expr, $seed:expr, $usual:expr) => {
+    ($function:ident) => {
         Work::Prepared(
-            || work::count_nodes::<{ $rounds }>($seed, $usual),
-            |n| Box::pin(work::trees::<{ $rounds }>(n, $seed)),
+            || work::count_nodes::<{ work::ROUNDS }>(work::SEED, work::NODES),
+            |n| Box::pin(work::$function::<{ work::ROUNDS }>(n, work::SEED)),
+        )
+    };
+}
+
+macro_rules! tree_fine {
+    ($function:ident) => {
+        Work::Prepared(
+            || work::count_nodes::<{ work::FINE_ROUNDS }>(work::FINE_SEED, work::FINE_NODES),
+            |n| Box::pin(work::$function::<{ work::FINE_ROUNDS }>(n, work::FINE_SEED)),
         )
     };
 }
@@ -50,7 +59,6 @@ macro_rules! once {
 
 const BENCHMARKS: &[(&str, Work)] = &[
     ("yield/peer-tokio", often!(tasks::yields)),
-    ("yield/peer-tokio-multi", often!(tasks::yields)),
     ("go_join/peer-tokio", often!(tasks::go_join)),
     ("thousand/peer-tokio", often!(tasks::thousand)),
     ("fib/peer-tokio", often!(tasks::fibs)),
@@ -81,22 +89,12 @@ const BENCHMARKS: &[(&str, Work)] = &[
     ("sleepers/peer-tokio", once!(times::sleepers)),
     ("sort/peer-tokio", once!(work::sort_once)),
     ("sort/peer-tokio-serial", once!(work::sort_once_alone)),
-    (
-        "tree/peer-tokio",
-        tree!(work::ROUNDS, work::SEED, work::USUAL_NODES),
-    ),
-    (
-        "tree/peer-tokio-multi",
-        tree!(work::ROUNDS, work::SEED, work::USUAL_NODES),
-    ),
-    (
-        "tree_fine/peer-tokio",
-        tree!(work::FINE_ROUNDS, work::FINE_SEED, work::FINE_USUAL_NODES),
-    ),
-    (
-        "tree_fine/peer-tokio-multi",
-        tree!(work::FINE_ROUNDS, work::FINE_SEED, work::FINE_USUAL_NODES),
-    ),
+    ("tree/peer-tokio", tree!(trees)),
+    ("tree/peer-tokio-multi", tree!(trees)),
+    ("tree/peer-tokio-serial", tree!(trees_alone)),
+    ("tree_fine/peer-tokio", tree_fine!(trees)),
+    ("tree_fine/peer-tokio-multi", tree_fine!(trees)),
+    ("tree_fine/peer-tokio-serial", tree_fine!(trees_alone)),
 ];
 
 pub fn fail(message: &str) -> ! {

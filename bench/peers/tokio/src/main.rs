@@ -6,8 +6,13 @@
 //     peer-tokio NAME WORKERS                   runs one with so many threads, prints it as a line of JSON
 //     peer-tokio echo|http PORT WORKERS [multi] a server for bench/servers
 //
-// ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_MILLION, ROUTINES_BENCH_SECONDS (how long to measure, 0.5): as
-// for the library. Figures are per operation, so a smaller tree compares.
+// ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_MILLION, ROUTINES_BENCH_SORT, ROUTINES_BENCH_TREE,
+// ROUTINES_BENCH_SECONDS (how long to measure, 0.5): as for the library. Figures are per operation, so a smaller tree
+// compares.
+
+// What spawns itself cannot be an async fn: its future has to be declared Send before the compiler can see that it is.
+#![allow(clippy::manual_async_fn)]
+
 mod channels;
 mod compute;
 mod locks;
