@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: MIT
 module bench
 
-go 1.19
+go 1.23

@@ -88,6 +88,12 @@ var benchmarks = []benchmark{
 	{name: "cancel/peer-go", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, true, clock) }},
 	{name: "cancel/peer-go-send", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, false, clock) }},
 	{name: "cancel_scope/peer-go", part: cancelScope},
+	{name: "sort/peer-go", once: func(r *result) { sortMany(r, false) }},
+	{name: "sort/peer-go-serial", once: func(r *result) { sortMany(r, true) }},
+	{name: "tree/peer-go", run: func(n int) float64 { return treeCoarse(n, false) }},
+	{name: "tree/peer-go-serial", run: func(n int) float64 { return treeCoarse(n, true) }},
+	{name: "tree_fine/peer-go", run: func(n int) float64 { return treeFine(n, false) }},
+	{name: "tree_fine/peer-go-serial", run: func(n int) float64 { return treeFine(n, true) }},
 }
 
 func number(variable string, otherwise float64) float64 {
