@@ -33,8 +33,8 @@ typedef void bench_fn(bench_t *b);
 
 /* Where the function of a case runs. */
 typedef enum {
-    BENCH_WORKERS, /* in a routine of a new runtime: once with one worker (name/w1), once with all (name/wN)
-                    */
+    BENCH_WORKERS, /* in a routine of a new runtime: with one worker (name/w1), with 2, 4, 8, ... as far as
+                      there are, and with all (name/wN) */
     BENCH_ONE,     /* in a routine of a new runtime with one worker only (name/w1) */
     BENCH_THREAD   /* on the plain main thread (name) */
 } bench_where_t;

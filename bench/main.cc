@@ -70,7 +70,11 @@ int main(int argc, char **argv)
     }
     for (const bench_case_t *c = bench_first(); c != nullptr; c = c->next) {
         add(c, c->on == BENCH_THREAD ? 0 : 1);
-        if (c->on == BENCH_WORKERS && all > 1)
+        if (c->on != BENCH_WORKERS)
+            continue;
+        for (size_t workers = 2; workers < all; workers *= 2)
+            add(c, workers);
+        if (all > 1)
             add(c, all);
     }
     benchmark::RunSpecifiedBenchmarks();

@@ -8,7 +8,9 @@
  * The unstarted exist with one worker only: another would start them. They finish at once if
  * they are started all the same; the counter "unstarted" says how many were not.
  *
- * ROUTINES_BENCH_MILLION: how many, 1000000 unless given.
+ * "growth_memory_N" asks the same of fewer parked ones, a thousand to a hundred thousand.
+ *
+ * ROUTINES_BENCH_MILLION: how many, 1000000 unless given; and the most for the others.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -86,9 +88,11 @@ static void end_parked(bench_t *b, const crowd_t *crowd)
     bench_counter(b, "end_us_each", (double)(routine_now() - begun) / 1000 / (double)crowd->count);
 }
 
-static void memory_parked(bench_t *b)
+static void parked(bench_t *b, uint64_t most)
 {
     uint64_t count = bench_size("ROUTINES_BENCH_MILLION", 1000000);
+    if (count > most)
+        count = most;
     double available = bench_memory_available();
     if (available > 0 && available < (double)count * PARKED_BYTES) {
         bench_fail(b, "not enough memory: set ROUTINES_BENCH_MILLION to a smaller number");
@@ -111,8 +115,25 @@ static void memory_parked(bench_t *b)
     free(crowd.oneshots);
 }
 
+static void memory_parked(bench_t *b)
+{
+    parked(b, UINT64_MAX);
+}
+
 BENCH(memory_parked, .name = "memory_parked/routines", .on = BENCH_WORKERS, .unit = BENCH_MS, .once = true,
       .fresh = true);
+
+#define GROWTH_MEMORY(number)                                                                                \
+    static void growth_memory_##number(bench_t *b)                                                           \
+    {                                                                                                        \
+        parked(b, number);                                                                                   \
+    }                                                                                                        \
+    BENCH(growth_memory_##number, .name = "growth_memory_" #number "/routines", .on = BENCH_ONE,             \
+          .unit = BENCH_MS, .once = true, .fresh = true)
+
+GROWTH_MEMORY(1000);
+GROWTH_MEMORY(10000);
+GROWTH_MEMORY(100000);
 
 static void *empty(void *arg)
 {

@@ -13,6 +13,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -88,6 +89,17 @@ var benchmarks = []benchmark{
 	{name: "cancel/peer-go", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, true, clock) }},
 	{name: "cancel/peer-go-send", part: func(n int, clock *stopwatch) float64 { return endWaiters(n, false, clock) }},
 	{name: "cancel_scope/peer-go", part: cancelScope},
+	{name: "growth_spawn_1000/peer-go", run: func(n int) float64 { return growthSpawn(n, 1000) }},
+	{name: "growth_spawn_10000/peer-go", run: func(n int) float64 { return growthSpawn(n, 10000) }},
+	{name: "growth_spawn_100000/peer-go", run: func(n int) float64 { return growthSpawn(n, 100000) }},
+	{name: "growth_spawn_1000000/peer-go", run: func(n int) float64 { return growthSpawn(n, 1000000) }},
+	{name: "growth_yield_1000/peer-go", part: func(n int, clock *stopwatch) float64 { return growthYield(n, 1000, clock) }},
+	{name: "growth_yield_10000/peer-go", part: func(n int, clock *stopwatch) float64 { return growthYield(n, 10000, clock) }},
+	{name: "growth_yield_100000/peer-go", part: func(n int, clock *stopwatch) float64 { return growthYield(n, 100000, clock) }},
+	{name: "growth_yield_1000000/peer-go", part: func(n int, clock *stopwatch) float64 { return growthYield(n, 1000000, clock) }},
+	{name: "growth_memory_1000/peer-go", once: func(r *result) { parked(r, 1000) }},
+	{name: "growth_memory_10000/peer-go", once: func(r *result) { parked(r, 10000) }},
+	{name: "growth_memory_100000/peer-go", once: func(r *result) { parked(r, 100000) }},
 	{name: "sort/peer-go", once: func(r *result) { sortMany(r, false) }},
 	{name: "sort/peer-go-serial", once: func(r *result) { sortMany(r, true) }},
 	{name: "tree/peer-go", run: func(n int) float64 { return treeCoarse(n, false) }},
@@ -199,7 +211,11 @@ func forgetPeak() {
 }
 
 func memoryParked(r *result) {
-	count := int(number("ROUTINES_BENCH_MILLION", 1000000))
+	parked(r, math.MaxInt)
+}
+
+func parked(r *result, most int) {
+	count := atMost(most)
 	var arrived atomic.Int64
 	var done sync.WaitGroup
 	release := make(chan struct{})
