@@ -1,89 +1,55 @@
 // SPDX-License-Identifier: MIT
 //
-// The servers of bench/servers, as tokio would have them:
+// The benchmarks of the library, as tokio would have them. One a process:
 //
-//     peer-tokio echo|http PORT WORKERS [multi]
+//     peer-tokio --list                         the names
+//     peer-tokio NAME WORKERS                   runs one with so many threads, prints it as a line of JSON
+//     peer-tokio echo|http PORT WORKERS [multi] a server for bench/servers
 //
-// Listens on 127.0.0.1 (port 0: any), prints the port, serves until it is killed. One worker is the current_thread
-// scheduler, unless "multi" asks for the multi_thread one with one thread.
-use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+// ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_MILLION, ROUTINES_BENCH_SORT, ROUTINES_BENCH_TREE,
+// ROUTINES_BENCH_SECONDS (how long to measure, 0.5): as for the library. Figures are per operation, so a smaller tree
+// compares.
 
-const REPLY: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nHello, world!\n";
+// What spawns itself cannot be an async fn: its future has to be declared Send before the compiler can see that it is.
+#![allow(clippy::manual_async_fn)]
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0u8; 1024];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
+mod channels;
+mod compute;
+mod locks;
+mod servers;
+mod tasks;
+mod times;
+mod work;
+
+const USAGE: &str = "usage: --list | NAME WORKERS | echo|http PORT WORKERS [multi]";
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| compute::fail(USAGE))
+}
+
+fn workers(text: &str) -> usize {
+    match number(text) {
+        0 => compute::fail(USAGE),
+        n => n,
     }
 }
 
-// Requests without bodies: each ends with an empty line. What comes in one read is answered by one write.
-async fn http(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0u8; 1024];
-    let mut replies = Vec::with_capacity(REPLY.len());
-    let mut blank = false; // nothing since the last newline
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        replies.clear();
-        for &byte in &buffer[..n] {
-            if byte == b'\n' {
-                if blank {
-                    replies.extend_from_slice(REPLY);
-                }
-                blank = !blank;
-            } else if byte != b'\r' {
-                blank = false;
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--list"] => compute::list(),
+        [what @ ("echo" | "http"), port, threads, ref more @ ..]
+            if more.is_empty() || more == ["multi"] =>
+        {
+            let multi = !more.is_empty();
+            if let Err(error) =
+                servers::run(what.to_string(), number(port), workers(threads), multi)
+            {
+                compute::fail(&error.to_string());
             }
         }
-        if !replies.is_empty() {
-            stream.write_all(&replies).await?;
-        }
+        [name, threads] => compute::run(name, workers(threads)),
+        _ => compute::fail(USAGE),
     }
-}
-
-async fn serve(what: String, port: u16) -> io::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    println!("{}", listener.local_addr()?.port());
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        if what == "echo" {
-            tokio::spawn(echo(stream));
-        } else {
-            tokio::spawn(http(stream));
-        }
-    }
-}
-
-fn main() -> io::Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
-    let parsed = match &arguments[1..] {
-        [what, port, workers, ..] if what == "echo" || what == "http" => {
-            port.parse().ok().zip(workers.parse().ok().filter(|&n: &usize| n > 0))
-        }
-        _ => None,
-    };
-    let Some((port, workers)) = parsed else {
-        eprintln!("usage: peer-tokio echo|http PORT WORKERS [multi]");
-        std::process::exit(2);
-    };
-    let mut builder = if workers == 1 && arguments.len() < 5 {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
-    let runtime = builder.worker_threads(workers).enable_io().build()?;
-    // a task as all others, so that the main thread does not drive the listener
-    let what = arguments[1].clone();
-    runtime.block_on(async move { tokio::spawn(serve(what, port)).await.expect("a panic") })
 }
