@@ -1,46 +1,26 @@
 /* SPDX-License-Identifier: MIT
  *
- * The benchmarks of the library that OpenMP's tasks can do: go and join, a thousand, fib. A
- * task can't wait for another one by name: the join is taskwait. One a process:
+ * The benchmarks of the library that OpenMP's tasks can do. A task can't wait for another one by name: the
+ * join is taskwait. A task blocks its thread when it waits for anything but tasks, so there are no
+ * channels, and none to be parked; the lock of `mutex` is omp_lock_t, which no task is switched in.
  *
- *     peer --list           the names
- *     peer NAME WORKERS     runs one with so many threads, prints it as a line of JSON
+ * How it is asked and answers: ../peer.h. ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_SORT and
+ * ROUTINES_BENCH_TREE: as for the library. With one thread gcc's libgomp runs each task at once, as a call.
  *
- * ROUTINES_BENCH_FIB (30 unless given), ROUTINES_BENCH_SECONDS (how long to measure,
- * 0.5): as for the library. With one thread gcc's libgomp runs each task at once, as a call.
+ *     gcc -std=gnu11 -O2 -fopenmp
  */
 #include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-static double number(const char *variable, double otherwise)
-{
-    const char *text = getenv(variable);
-    double value = text != NULL ? strtod(text, NULL) : 0;
-    return value > 0 ? value : otherwise;
-}
+#include "../peer.h"
+#include "../work.h"
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static void __attribute__((noinline)) empty(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-
-/* Each of these does something n times and returns how many operations that was. */
+/* ---- tasks ---- */
 
 static double go_join(long n)
 {
     for (long i = 0; i < n; i++) {
 #pragma omp task
-        empty();
+        peer_empty();
 #pragma omp taskwait
     }
     return (double)n;
@@ -51,7 +31,7 @@ static double thousand(long n)
     for (long i = 0; i < n; i++) {
         for (int j = 0; j < 1000; j++) {
 #pragma omp task
-            empty();
+            peer_empty();
         }
 #pragma omp taskwait
     }
@@ -72,65 +52,149 @@ static long fib(long n)
 
 static double fibs(long n)
 {
-    long of = (long)number("ROUTINES_BENCH_FIB", 30);
-    long is = 0, after = 1; /* fib(of), fib(of + 1) */
-    for (long i = 0; i < of; i++) {
-        long sum = is + after;
-        is = after;
-        after = sum;
-    }
+    const long of = peer_size("ROUTINES_BENCH_FIB", 30, 45);
     for (long i = 0; i < n; i++) {
-        if (fib(of) != is) {
-            fputs("peer-openmp: the wrong Fibonacci number\n", stderr);
-            exit(1);
-        }
+        if (fib(of) != peer_fib_number(of))
+            peer_fail("the wrong Fibonacci number");
     }
-    return (double)n * (double)(after > 2 ? after - 1 : 1);
+    return (double)n * peer_fib_tasks(of);
 }
 
-/* Repeats until it takes long enough to be measured: that run counts, those before it warm up. */
-static double measure(double (*run)(long n), int workers)
+/* ---- a lock that a thousand tasks want ---- */
+
+static double mutex(long n)
 {
-    double enough = number("ROUTINES_BENCH_SECONDS", 0.5) * 1e9;
-    double each = 0;
+    omp_lock_t lock;
+    long sum = 0;
+    omp_init_lock(&lock);
+    for (long i = 0; i < n; i++) {
+        for (int j = 0; j < 1000; j++) {
+#pragma omp task shared(lock, sum)
+            for (int k = 0; k < 1000; k++) {
+                omp_set_lock(&lock);
+                sum++;
+                omp_unset_lock(&lock);
+            }
+        }
+#pragma omp taskwait
+    }
+    omp_destroy_lock(&lock);
+    if (sum != n * 1000000)
+        peer_fail("the wrong sum");
+    return (double)sum;
+}
+
+/* ---- sort ---- */
+
+static void merge(const int32_t *x, long nx, const int32_t *y, long ny, int32_t *out)
+{
+    if (nx + ny <= WORK_GRAIN) {
+        work_merge_serially(x, nx, y, ny, out);
+        return;
+    }
+    if (nx < ny) {
+        merge(y, ny, x, nx, out);
+        return;
+    }
+    const long i = nx / 2, j = work_lower_bound(y, ny, x[i]);
+#pragma omp task
+    merge(x, i, y, j, out);
+    merge(x + i, nx - i, y + j, ny - j, out + i + j);
+#pragma omp taskwait
+}
+
+static void sort(int32_t *a, int32_t *t, long n, int in_t)
+{
+    if (n <= WORK_LEAF) {
+        work_sort_leaf(a, n);
+        if (in_t)
+            memcpy(t, a, (size_t)n * sizeof *a);
+        return;
+    }
+    const long m = n / 2;
+#pragma omp task
+    sort(a, t, m, !in_t);
+    sort(a + m, t + m, n - m, !in_t);
+#pragma omp taskwait
+    if (in_t)
+        merge(a, m, a + m, n - m, t);
+    else
+        merge(t, m, t + m, n - m, a);
+}
+
+static void sort_all(int32_t *a, int32_t *t, long n)
+{
+    sort(a, t, n, 0);
+}
+
+static void sort_once(peer_result_t *r)
+{
+    work_sort_once(r, sort_all);
+}
+
+/* ---- tree ---- */
+
+/* A function for each number of rounds: a constant in each. */
+#define TREE(name, rounds)                                                                                   \
+    static long name##_visit(uint64_t x)                                                                     \
+    {                                                                                                        \
+        long nodes[WORK_CHILDREN], sum = 1;                                                                  \
+        x = work_node(x, rounds);                                                                            \
+        if (!work_has_children(x))                                                                           \
+            return 1;                                                                                        \
+        for (int i = 0; i < WORK_CHILDREN; i++) {                                                            \
+            _Pragma("omp task shared(nodes)") nodes[i] = name##_visit(x + (uint64_t)i);                      \
+        }                                                                                                    \
+        _Pragma("omp taskwait") for (int i = 0; i < WORK_CHILDREN; i++) sum += nodes[i];                     \
+        return sum;                                                                                          \
+    }                                                                                                        \
+    static long name##_whole(long branches, uint64_t first)                                                  \
+    {                                                                                                        \
+        long *nodes = malloc((size_t)branches * sizeof *nodes), sum = 0;                                     \
+        if (nodes == NULL)                                                                                   \
+            peer_fail("no memory for the branches");                                                         \
+        for (long i = 0; i < branches; i++) {                                                                \
+            _Pragma("omp task") nodes[i] = name##_visit(first + (uint64_t)i);                                \
+        }                                                                                                    \
+        _Pragma("omp taskwait") for (long i = 0; i < branches; i++) sum += nodes[i];                         \
+        free(nodes);                                                                                         \
+        return sum;                                                                                          \
+    }
+
+TREE(tree, WORK_ROUNDS)
+TREE(tree_fine, WORK_ROUNDS_FINE)
+
+static void tree_measure(peer_result_t *r)
+{
+    work_tree_measure(r, WORK_ROUNDS, WORK_SEED, tree_whole);
+}
+
+static void tree_fine_measure(peer_result_t *r)
+{
+    work_tree_measure(r, WORK_ROUNDS_FINE, WORK_SEED_FINE, tree_fine_whole);
+}
+
+/* ---- */
+
+static const peer_benchmark_t benchmarks[] = {
+    {"go_join/peer-openmp", go_join, NULL},
+    {"thousand/peer-openmp", thousand, NULL},
+    {"fib/peer-openmp", fibs, NULL},
+    {"mutex/peer-openmp", mutex, NULL},
+    {"sort/peer-openmp", NULL, sort_once},
+    {"tree/peer-openmp", NULL, tree_measure},
+    {"tree_fine/peer-openmp", NULL, tree_fine_measure},
+};
+
+/* The other threads wait at the end of the single block, and run tasks. */
+static void around(int workers, void (*fn)(void *arg), void *arg)
+{
 #pragma omp parallel num_threads(workers)
 #pragma omp single
-    for (long n = 1; each == 0;) {
-        double begun = now();
-        double ops = run(n);
-        double elapsed = now() - begun;
-        if (elapsed >= enough)
-            each = elapsed / ops;
-        else if (elapsed < enough / 20)
-            n *= 10;
-        else
-            n = (long)((double)n * enough / elapsed * 1.2) + 1;
-    }
-    return each;
+    fn(arg);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        double (*run)(long n);
-    } benchmarks[] = {
-        {"go_join/peer-openmp", go_join}, {"thousand/peer-openmp", thousand}, {"fib/peer-openmp", fibs}};
-    const size_t count = sizeof benchmarks / sizeof *benchmarks;
-
-    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
-        for (size_t i = 0; i < count; i++)
-            puts(benchmarks[i].name);
-        return 0;
-    }
-    int workers = argc == 3 ? atoi(argv[2]) : 0;
-    for (size_t i = 0; i < count && workers > 0; i++) {
-        if (strcmp(argv[1], benchmarks[i].name) == 0) {
-            printf("{\"name\":\"%s\",\"workers\":%d,\"value\":%.6g,\"unit\":\"ns\"}\n", argv[1], workers,
-                   measure(benchmarks[i].run, workers));
-            return 0;
-        }
-    }
-    fputs("usage: peer --list | peer NAME WORKERS\n", stderr);
-    return 1;
+    return peer_main(argc, argv, benchmarks, sizeof benchmarks / sizeof *benchmarks, around);
 }
