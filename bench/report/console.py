@@ -29,7 +29,8 @@ def block(results, question, figure):
             f"  {key.contender:28} {key.workers or '-':>7} {median:>10} {spread(by_round):>7.0%} {used:>5}   "
             f"{'  '.join(beside)}"
         )
-        print(line.rstrip() + (f"  [{results.labels[key]}]" if key in results.labels else ""))
+        said = results.note(key)
+        print(line.rstrip() + (f"  [{said}]" if said else ""))
 
 
 def show(results):

@@ -87,7 +87,7 @@ FIGURES = {
 }
 
 # All that a contender's results can contain beside those.
-OTHERS = {"cpus", "switched", "routines", "count", "unstarted", "requests_per_s"}
+OTHERS = {"cpus", "switched", "routines", "count", "unstarted", "requests_per_s", "leaves"}
 
 
 class Row(NamedTuple):
@@ -136,13 +136,10 @@ SCALING = ["fib", "skynet", "sort", "tree", "tree_fine", "mutex", "buffered_4_4"
 PEERS = {
     "go": "Go",
     "tokio": "tokio",
-    "rayon": "rayon",
-    "boost-fiber": "Boost.Fiber",
     "boost": "Boost.Fiber",
     "tbb": "oneTBB",
     "openmp": "OpenMP",
     "pthread": "threads",
-    "pthreads": "threads",
     "posix": "POSIX",
 }
 
@@ -174,13 +171,39 @@ def contender(text):
     return Contender("peer", who, variant)
 
 
+def note(key, counters, ours):
+    """What has to be said beside a contender's figures, or "". counters, ours: its counters, those of ours."""
+    if "leaves" in counters and counters["leaves"] < ours.get("leaves", 0):
+        return f"{counters['leaves']:,.0f} leaves, scaled"
+    if "count" in counters and counters["count"] < ours.get("count", 0):
+        return f"of {counters['count']:,.0f}"
+    return "run at once, as calls" if is_call(key) else ""
+
+
+def is_call(key):
+    """gcc's OpenMP runs a task at once, as a call, when it has one thread: that is nobody's scheduler."""
+    return key.who.who == "openmp" and key.workers == 1
+
+
+def ranked(key):
+    """Whether it can be the best peer: code without tasks can't."""
+    return key.who.kind == "peer" and key.who.variant != "serial" and not is_call(key)
+
+
 def growth(question):
     """(what grows, how many) of growth_<what>_<how many>; None for other questions."""
     match = re.fullmatch(r"growth_(.+)_(\d+)", question)
-    return (match[1], int(match[2])) if match else None
+    if match:
+        return match[1], int(match[2])
+    return None
+
+
+GROWTH = {"memory": MEMORY[:3], "spawn": ns("to start, to wake and to join each"), "yield": ns("a yield")}
 
 
 def figures(question):
+    if growth(question):
+        return GROWTH.get(growth(question)[0], NS)
     return FIGURES.get(question, NS)
 
 
@@ -188,6 +211,8 @@ def number(value):
     """Three figures or so."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    if abs(value) >= 10 or value == 0:
+    if abs(value) >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.2g}"
+    if abs(value) >= 0.095 or value == 0:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if abs(value) >= 0.0095 else f"{value:.1g}" if abs(value) >= 0.0005 else "0.000"

@@ -63,18 +63,18 @@ def machine():
 
 
 def compiler(build):
-    cache = content(build / "CMakeCache.txt")
-    cc = first(r"^CMAKE_C_COMPILER:[^=]*=(.*)$", cache, "cc")
-    flags = first(r"^CMAKE_C_FLAGS_RELEASE:[^=]*=(.*)$", cache)
-    return f"{(said(cc, '--version') or cc).splitlines()[0]}, {flags}"
+    """Its version, and what the library was compiled with that matters for speed."""
+    cc = first(r"^CMAKE_C_COMPILER:[^=]*=(.*)$", content(build / "CMakeCache.txt"), "cc")
+    command = first(r'^ *"command": "(.*/src/sched/scheduler\.c)",?$', content(build / "compile_commands.json"))
+    flags = [word for word in command.split() if re.match(r"-O|-m|-flto|-DNDEBUG", word)]
+    return ", ".join(part for part in ((said(cc, "--version") or cc).splitlines()[0], " ".join(flags)) if part)
 
 
-def macro(header, *names, compiler_flags=("-x", "c++")):
-    """What the macros of a header are."""
-    text = f"#include <{header}>\n" + "".join(f"@{name}@ {name}\n" for name in names)
-    out = said("c++", *compiler_flags, "-E", "-P", "-", text=text)
-    values = [first(rf"^\s*@\s*{name}\s*@\s*(.*)$", out).strip('"') for name in names]
-    return values if all(values) else []
+def macros(header, *names):
+    """What macros of a C++ header are; [] if there is no such header."""
+    text = f"#include <{header}>\n" + "".join(f"value {at} = {name}\n" for at, name in enumerate(names))
+    out = said("c++", "-x", "c++", "-E", "-P", "-", text=text)
+    return [first(rf"^value {at} = (.*)$", out).strip('"') for at in range(len(names))] if out else []
 
 
 def of_cargo(package):
@@ -91,13 +91,13 @@ def tokio(_build):
 
 
 def boost(_build):
-    version = macro("boost/version.hpp", "BOOST_LIB_VERSION")
+    version = macros("boost/version.hpp", "BOOST_LIB_VERSION")
     return version[0].replace("_", ".") if version else ""
 
 
 def tbb(_build):
     for header in ("oneapi/tbb/version.h", "tbb/tbb_stddef.h"):
-        version = macro(header, "TBB_VERSION_MAJOR", "TBB_VERSION_MINOR")
+        version = macros(header, "TBB_VERSION_MAJOR", "TBB_VERSION_MINOR")
         if version:
             return ".".join(version)
     return ""

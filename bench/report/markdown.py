@@ -4,8 +4,8 @@
 import statistics
 from typing import NamedTuple, Optional
 
-from figures import SCALING, SUMMARY, Figure, contender, figures, growth, number
-from results import ratio, ratios, spread
+from figures import SCALING, SUMMARY, Figure, contender, figures, growth, is_call, number, ranked
+from results import Key, order, ratio, ratios, spread
 
 
 def table(head, rows, right=()):
@@ -27,9 +27,8 @@ class Pair(NamedTuple):
     question: str
     figure: Figure
     workers: int
-    name: str  # of ours
     ours: dict  # {round: value}
-    best: str  # the contender that is the best peer
+    peer: Key
     theirs: dict
 
     @property
@@ -43,21 +42,19 @@ class Pair(NamedTuple):
         return each[0] < 1 < each[-1]
 
 
-def rivals(results, question, workers, figure, name="routines"):
-    """Peers that stand beside this one of ours; the code of others without any tasks is none."""
-    for key in results.keys(question, figure.name):
-        if key.who.kind == "peer" and key.who.variant != "serial" and key.workers in (0, workers):
-            if results.beside(key, figure.name) == name:
-                yield key
-
-
-def best(results, question, workers, figure, name="routines") -> Optional[Pair]:
-    ours = results.get(question, name, workers, figure.name)
+def rivals(results, question, workers, figure, wanted=ranked):
+    """A pair for each peer that stands beside our plain contender, the best one first."""
+    ours = results.get(question, "routines", workers, figure.name)
     found = [
-        Pair(question, figure, workers, name, ours, key.contender, results.figures[key][figure.name])
-        for key in rivals(results, question, workers, figure, name)
+        Pair(question, figure, workers, ours, key, results.figures[key][figure.name])
+        for key in results.keys(question, figure.name)
+        if wanted(key) and key.workers in (0, workers) and results.beside(key, figure.name) == "routines"
     ]
-    return max((p for p in found if p.ratio is not None), key=lambda p: p.ratio, default=None)
+    return sorted((p for p in found if p.ratio is not None), key=lambda p: -p.ratio)
+
+
+def best(results, question, workers, figure) -> Optional[Pair]:
+    return next(iter(rivals(results, question, workers, figure)), None)
 
 
 def limit(results, row, workers):
@@ -134,14 +131,6 @@ def environment(results):
     return ["## Measured on", "", *table(["", ""], rows)]
 
 
-def pairs(results, rows):
-    for question, figure in rows:
-        for workers in results.workers(question):
-            found = best(results, question, workers, figure)
-            if found:
-                yield found
-
-
 def title(question, figure):
     for row in SUMMARY:
         if (row.question, row.figure) == (question, figure):
@@ -149,27 +138,48 @@ def title(question, figure):
     return f"`{question}`, {figure.what}"
 
 
+def named(results, key):
+    said = results.note(key)
+    return key.who.name + (f" [{said}]" if said else "")
+
+
+def listed(results, rows, wanted=ranked):
+    """A line for each where somebody is ahead of us."""
+    for question, figure in rows:
+        for workers in results.workers(question):
+            before = [p for p in rivals(results, question, workers, figure, wanted) if p.ratio > 1]
+            if before:
+                yield (
+                    f"- {title(question, figure)}, {figure.unit}, w{workers}: routines {shown(figure, before[0].ours)}; "
+                    + ", ".join(
+                        f"{named(results, p.peer)} {shown(figure, p.theirs)} ({number(p.ratio)}"
+                        + (", not in every round)" if p.unsure else ")")
+                        for p in before
+                    )
+                )
+
+
 def ahead(results):
-    """Where somebody else is."""
-    summary = {(row.question, row.figure): None for row in SUMMARY}
-    further = {(q, f): None for q in results.questions() for f in figures(q) if not f.name.startswith("p")}
-
-    def listed(rows):
-        return [
-            f"- {title(p.question, p.figure)}, w{p.workers}: {contender(p.best).name} {shown(p.figure, p.theirs)} "
-            f"{p.figure.unit}, routines {shown(p.figure, p.ours)}: ours / theirs {number(p.ratio)}"
-            + (", though not in every round" if p.unsure else "")
-            for p in pairs(results, rows)
-            if p.ratio > 1
-        ]
-
+    """Where somebody else is, in the rows of the summary."""
+    rows = list(dict.fromkeys((row.question, row.figure) for row in SUMMARY))
+    ranking, calls = list(listed(results, rows)), list(listed(results, rows, is_call))
     lines = ["## Where somebody else is ahead", ""]
-    of_summary = listed(summary)
-    lines += of_summary or ["Nobody is, in any row of the summary."]
-    others = listed(row for row in further if row not in summary)
-    if others:
-        lines += ["", "And in questions, or figures, that are not in the summary:", "", *others]
+    if ranking:
+        lines += ["In brackets: our figure as a multiple of theirs.", "", *ranking]
+    else:
+        lines += ["Nobody is, in any row of the summary."]
+    if calls:
+        lines += ["", "Not ranked, since gcc's OpenMP makes calls of its tasks when it has one thread:", "", *calls]
     return lines + [""]
+
+
+def ahead_elsewhere(results):
+    rows = [(question, figure) for question in results.questions() for figure in figures(question)]
+    of_summary = {(row.question, row.figure) for row in SUMMARY}
+    found = list(listed(results, [row for row in rows if row not in of_summary]))
+    if not found:
+        return []
+    return ["Questions and figures that are not in the summary, in which somebody else is ahead:", "", *found, ""]
 
 
 def failures(results):
@@ -202,7 +212,7 @@ def summary(results):
                     f"w{workers}",
                     shown(row.figure, ours),
                     percent(ours),
-                    f"{contender(found.best).name} {shown(row.figure, found.theirs)}" if found else "–",
+                    f"{named(results, found.peer)} {shown(row.figure, found.theirs)}" if found else "–",
                     marked(found.ratio) if found else "–",
                     bound[0] if bound else "–",
                     number(ratio(ours, bound[1])) if bound and ratio(ours, bound[1]) else "–",
@@ -240,12 +250,12 @@ def sections(results):
                     for workers in [key.workers] if key.workers else results.workers(question):
                         it = ratio(results.get(question, name, workers, figure.name), by_round)
                         if it is not None:
-                            text = marked(it) if key.who.kind == "peer" else number(it)
+                            text = marked(it) if ranked(key) else number(it)
                             each.append(text + ("" if key.workers else f" (w{workers})"))
                     beside = ", ".join(each) or "–"
                 rows.append(
                     [
-                        key.who.name + (f" [{results.labels[key]}]" if key in results.labels else ""),
+                        named(results, key),
                         f"w{key.workers}" if key.workers else "",
                         shown(figure, by_round),
                         percent(by_round),
@@ -279,45 +289,35 @@ def scaling(results):
                 cells.append(f"{shown(figure, many)} ({number(ratio(one, many))})" if ratio(one, many) else "–")
             rows.append(cells)
         if rows:
-            head = [f"{title(question, figure)}: {figure.what}, {figure.unit}", *(f"w{w}" for w in counts)]
+            head = [f"{title(question, figure)}, {figure.unit}", *(f"w{w}" for w in counts)]
             lines += table(head, rows, range(1, len(head)))
     if not lines:
         return []
     return ["## With more workers", "", "In brackets: how many times as fast as with one.", "", *lines]
 
 
-def grown(results):
-    """{what: [how many]}"""
-    kinds = {}
-    for question in results.questions():
-        if growth(question):
-            kinds.setdefault(growth(question)[0], []).append(growth(question)[1])
-    return {what: sorted(sizes) for what, sizes in kinds.items()}
-
-
 def growing(results):
     lines = []
-    for what, sizes in grown(results).items():
-        for figure in figures(f"growth_{what}_{sizes[0]}"):
-            found = {}
-            for size in sizes:
-                for key in results.keys(f"growth_{what}_{size}", figure.name):
-                    found.setdefault((order_of(key), key.contender, key.workers), {})[size] = results.figures[key][
-                        figure.name
-                    ]
+    for what, sizes in results.grown().items():
+        for figure in figures(sizes[max(sizes)]):
+            found = {}  # {(contender, workers): {size: {round: value}}}
+            for size, question in sizes.items():
+                for key in results.keys(question, figure.name):
+                    if question != "memory_parked" or (key.workers == 1 and not results.note(key)):
+                        found.setdefault((key.contender, key.workers), {})[size] = results.figures[key][figure.name]
             rows = [
                 [contender(name).name, f"w{workers}" if workers else ""]
                 + [shown(figure, of[size]) if size in of else "–" for size in sizes]
-                for (_, name, workers), of in sorted(found.items())
+                for (name, workers), of in sorted(found.items(), key=lambda found: kind(*found[0]))
             ]
-            if rows:
+            if rows and figure in figures(sizes[min(sizes)]):
                 head = [f"{what}: {figure.what}, {figure.unit}", "", *(f"{size:,}" for size in sizes)]
                 lines += table(head, rows, range(2, len(head)))
     return ["## With more routines", "", *lines] if lines else []
 
 
-def order_of(key):
-    return ["routines", "limit", "peer"].index(key.who.kind)
+def kind(name, workers):
+    return order(Key("", name, workers))
 
 
 def picture(drawn, name):
@@ -333,6 +333,7 @@ def report(results, drawn):
         *failures(results),
         *summary(results),
         *picture(drawn, "overview"),
+        *ahead_elsewhere(results),
         *environment(results),
         *scaled,
         *picture(drawn, "scaling"),

@@ -9,7 +9,7 @@ import re
 import statistics
 from typing import NamedTuple
 
-from figures import FIGURES, OTHERS, contender
+from figures import FIGURES, OTHERS, contender, growth, note
 
 
 class Key(NamedTuple):
@@ -126,6 +126,19 @@ class Results:
         there = {key.question for key in [*self.figures, *self.errors]}
         return [q for q in FIGURES if q in there] + sorted(there - FIGURES.keys())
 
+    def grown(self):
+        """{what grows: {how many: question}}; memory_parked is the last of growth_memory."""
+        kinds = {}
+        for question in self.questions():
+            if growth(question):
+                what, size = growth(question)
+                kinds.setdefault(what, {})[size] = question
+        if "memory" in kinds:
+            counts = self.figures.get(Key("memory_parked", "routines", 1), {}).get("count")
+            if counts:
+                kinds["memory"].setdefault(round(statistics.median(counts.values())), "memory_parked")
+        return {what: dict(sorted(sizes.items())) for what, sizes in kinds.items()}
+
     def keys(self, question, figure=None):
         return sorted(
             (k for k in self.figures if k.question == question and (figure is None or figure in self.figures[k])),
@@ -142,6 +155,14 @@ class Results:
     def median(self, question, name, workers, figure="ns_per_op"):
         values = self.get(question, name, workers, figure)
         return statistics.median(values.values()) if values else None
+
+    def note(self, key):
+        """What must be said beside its figures; empty: nothing."""
+        counters, ours = (
+            {figure: statistics.median(values.values()) for figure, values in self.figures.get(of, {}).items()}
+            for of in (key, Key(key.question, "routines", 1))
+        )
+        return "; ".join(said for said in (note(key, counters, ours), self.labels.get(key)) if said)
 
     def beside(self, key, figure):
         """What of ours stands beside this one: routines-x if it is somebody's variant x, else routines."""
