@@ -10,8 +10,9 @@
  * "tree_fine": hashed once, so that next to nothing is left but starting and joining.
  *
  * "routines" joins the children in the order of their start, "routines-backward" the last one first, and
- * "routines-scope" has a scope around them. The limit is the
- * recursion without routines. How many nodes the trees have is known, and checked.
+ * "routines-scope" has a scope around them. "limit-serial" is the recursion without routines, "limit-cas" the
+ * same with an uncontended compare-and-swap for each child. How many nodes the trees have is known, and
+ * checked.
  *
  * ROUTINES_BENCH_TREE: how many children the root has, 2000 unless given.
  */
@@ -37,7 +38,7 @@ typedef struct {
     uint64_t nodes; /* if the root has 2000 children */
     routine_fn *visit, *visit_backward;
     routine_scope_fn *visit_scope;
-    uint64_t (*serially)(uint64_t number);
+    uint64_t (*serially)(uint64_t number), (*serially_agreeing)(uint64_t number);
 } tree_t;
 
 /* A go, join or scope failed somewhere. relaxed: read when all routines have been joined. */
@@ -195,44 +196,81 @@ static uint64_t search_scope(const tree_t *tree, uint64_t children)
     return nodes;
 }
 
-/* ---- the limit ---- */
+/* ---- the limits ---- */
+
+/* Whoever joins what others may have taken has to agree with them, which takes one locked instruction at
+ * least.
+ */
+static _Atomic uint64_t agreed;
+
+static inline void agree(void)
+{
+    uint64_t seen = atomic_load_explicit(&agreed, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong(&agreed, &seen, seen + 1))
+        fail();
+}
 
 /* Through a pointer, as a library has to: otherwise compilers unroll the recursion into itself. */
-INLINED uint64_t serially(uint64_t number, int rounds, uint64_t (*self)(uint64_t))
+INLINED uint64_t serially(uint64_t number, int rounds, bool agreeing, uint64_t (*self)(uint64_t))
 {
     uint64_t nodes = 1;
     number = hashed(number, rounds);
     if (is_leaf(number))
         return nodes;
     __asm__ volatile("" : "+r"(self));
-    for (uint64_t i = 0; i < CHILDREN; i++)
+    for (uint64_t i = 0; i < CHILDREN; i++) {
+        if (agreeing)
+            agree();
         nodes += self(number + i);
+    }
     return nodes;
 }
 
-static uint64_t serially_coarse(uint64_t number)
-{
-    return serially(number, 24, serially_coarse);
-}
+#define SERIALLY(function, rounds, agreeing)                                                                 \
+    static uint64_t function(uint64_t number)                                                                \
+    {                                                                                                        \
+        return serially(number, rounds, agreeing, function);                                                 \
+    }                                                                                                        \
+    _Static_assert(1, "takes the semicolon")
 
-static uint64_t serially_fine(uint64_t number)
+SERIALLY(serially_coarse, 24, false);
+SERIALLY(serially_coarse_agreeing, 24, true);
+SERIALLY(serially_fine, 1, false);
+SERIALLY(serially_fine_agreeing, 1, true);
+
+static uint64_t search_serially_by(uint64_t (*visit_child)(uint64_t), const tree_t *tree, uint64_t children)
 {
-    return serially(number, 1, serially_fine);
+    uint64_t nodes = 1;
+    for (uint64_t i = 0; i < children; i++)
+        nodes += visit_child((tree->seed << 32) + i);
+    return nodes;
 }
 
 static uint64_t search_serially(const tree_t *tree, uint64_t children)
 {
-    uint64_t nodes = 1;
-    for (uint64_t i = 0; i < children; i++)
-        nodes += tree->serially((tree->seed << 32) + i);
-    return nodes;
+    return search_serially_by(tree->serially, tree, children);
+}
+
+static uint64_t search_serially_agreeing(const tree_t *tree, uint64_t children)
+{
+    return search_serially_by(tree->serially_agreeing, tree, children);
 }
 
 /* ---- the cases ---- */
 
 static const tree_t coarse = {
-    1, 3543105, visit_coarse, visit_coarse_backward, visit_scope_coarse, serially_coarse};
-static const tree_t fine = {3, 3676273, visit_fine, visit_fine_backward, visit_scope_fine, serially_fine};
+    1,
+    3543105,
+    visit_coarse,
+    visit_coarse_backward,
+    visit_scope_coarse,
+    serially_coarse,
+    serially_coarse_agreeing,
+};
+
+static const tree_t fine = {
+    3, 3676273, visit_fine, visit_fine_backward, visit_scope_fine, serially_fine, serially_fine_agreeing,
+};
 
 static void run(bench_t *b, const tree_t *tree, uint64_t (*how)(const tree_t *, uint64_t))
 {
@@ -263,7 +301,9 @@ TREE(tree_routines, &coarse, search, BENCH_WORKERS, "tree/routines");
 TREE(tree_backward, &coarse, search_backward, BENCH_WORKERS, "tree/routines-backward");
 TREE(tree_scope, &coarse, search_scope, BENCH_WORKERS, "tree/routines-scope");
 TREE(tree_limit_serial, &coarse, search_serially, BENCH_THREAD, "tree/limit-serial");
+TREE(tree_limit_cas, &coarse, search_serially_agreeing, BENCH_THREAD, "tree/limit-cas");
 TREE(tree_fine_routines, &fine, search, BENCH_WORKERS, "tree_fine/routines");
 TREE(tree_fine_backward, &fine, search_backward, BENCH_WORKERS, "tree_fine/routines-backward");
 TREE(tree_fine_scope, &fine, search_scope, BENCH_WORKERS, "tree_fine/routines-scope");
 TREE(tree_fine_limit_serial, &fine, search_serially, BENCH_THREAD, "tree_fine/limit-serial");
+TREE(tree_fine_limit_cas, &fine, search_serially_agreeing, BENCH_THREAD, "tree_fine/limit-cas");

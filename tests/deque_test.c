@@ -38,19 +38,18 @@ static bool take_newest(rt_deque *d, void *item)
     return rt_deque_take_end(d, b);
 }
 
-/* Out of its place in the queue; not that of another, and not while a thief is in. */
+/* Out of its place in the queue; not what is not there, and not while a thief is in. */
 static size_t remove_oldest(rt_deque *d, void *oldest, void *other, bool thief)
 {
-    CHECK(rt_deque_is_oldest(d, oldest));
-    CHECK(!rt_deque_is_oldest(d, other));
-    CHECK(!rt_deque_remove_oldest(d, other));
+    CHECK(rt_deque_peek(d) == oldest);
+    CHECK(!rt_deque_remove(d, other));
     if (!thief) {
-        CHECK(rt_deque_remove_oldest(d, oldest));
+        CHECK(rt_deque_remove(d, oldest));
     } else {
-        CHECK(!rt_deque_remove_oldest(d, oldest));
+        CHECK(!rt_deque_remove(d, oldest));
         CHECK(rt_deque_take_oldest(d) == oldest);
     }
-    CHECK(!rt_deque_remove_oldest(d, oldest));
+    CHECK(!rt_deque_remove(d, oldest));
     return 1;
 }
 
@@ -142,6 +141,61 @@ static void begin_and_abandon(bool thief)
     rt_deque_destroy(&d);
 }
 
+/* D7: out of the middle, at every fill level, place and offset to the ring's end: the newest takes its place,
+ * and nothing else moves. What lies deeper than that stays. */
+static void remove_from(size_t n, size_t shift, size_t at, bool thief)
+{
+    rt_deque d = {0};
+    CHECK(rt_deque_init(&d));
+    for (size_t i = 0; i < shift; i++) {
+        push(&d, item_of(i));
+        CHECK(rt_deque_take_oldest(&d) == item_of(i));
+    }
+    for (size_t i = 0; i < n; i++)
+        push(&d, item_of(i));
+    CHECK(!thief || rt_deque_enter(&d));
+    const bool near = at == 0 || n - 1 - at < RT_DEQUE_NEAR;
+    const bool removed = rt_deque_remove(&d, item_of(at));
+    CHECK_EQ(removed, near && !thief);
+    CHECK(!removed || !rt_deque_remove(&d, item_of(at)));
+    CHECK(!rt_deque_remove(&d, item_of(n))); /* never was there */
+    CHECK_EQ(rt_deque_size(&d), n - removed);
+    for (size_t i = removed && at == 0 ? 1 : 0; i < n - (removed && at != 0); i++)
+        CHECK(rt_deque_take_oldest(&d) == item_of(removed && i == at ? n - 1 : i));
+    CHECK(rt_deque_take_oldest(&d) == NULL);
+    if (thief)
+        rt_deque_leave(&d);
+    rt_deque_destroy(&d);
+}
+
+TEST(any_of_the_newest_can_be_removed)
+{
+    static const size_t shifts[] = {0, 1, CAPACITY - 20, CAPACITY - 3, CAPACITY};
+    for (size_t k = 0; k < COUNT_OF(shifts); k++)
+        for (size_t n = 1; n < 2 * RT_DEQUE_NEAR + 3; n++)
+            for (size_t at = 0; at < n; at++) {
+                remove_from(n, shifts[k], at, false);
+                remove_from(n, shifts[k], at, true);
+            }
+}
+
+/* Children joined in the order of their start, with others below them: no entry stays behind. */
+TEST(in_the_order_of_their_start)
+{
+    rt_deque d = {0};
+    CHECK(rt_deque_init(&d));
+    for (size_t i = 0; i < 100; i++)
+        push(&d, item_of(i));
+    for (size_t n = 2; n <= RT_DEQUE_NEAR; n++) {
+        for (size_t i = 0; i < n; i++)
+            push(&d, item_of(1000 + i));
+        for (size_t i = 0; i < n; i++)
+            CHECK(take_newest(&d, item_of(1000 + i)) || rt_deque_remove(&d, item_of(1000 + i)));
+        CHECK_EQ(rt_deque_size(&d), 100);
+    }
+    rt_deque_destroy(&d);
+}
+
 TEST(a_take_can_be_abandoned)
 {
     begin_and_abandon(false);
@@ -159,7 +213,7 @@ static void take_from_an_empty_one(bool thief)
         CHECK_EQ(rt_deque_size(&d), 0);
         push(&d, item_of(n));
         CHECK(n % 2 ? steal(&d, thief) == item_of(n) : take_newest(&d, item_of(n)));
-        CHECK(!rt_deque_remove_oldest(&d, item_of(n))); /* though it may show it still */
+        CHECK(!rt_deque_remove(&d, item_of(n))); /* though it may show it still */
         CHECK(!rt_deque_take_end(&d, rt_deque_take_begin(&d)));
         CHECK_EQ(rt_deque_size(&d), 0);
     }
@@ -362,10 +416,10 @@ static void join(arena *a, item *it, uint64_t *random)
             out(it);
         maybe_pause(a, random);
         started(a, it);
-    } else if (rt_deque_is_oldest(&a->deque, it) &&
+    } else if (support_random(random) % 2 &&
                atomic_compare_exchange_strong_explicit(&it->word, &word, STARTED, memory_order_seq_cst,
                                                        memory_order_relaxed)) {
-        if (rt_deque_remove_oldest(&a->deque, it))
+        if (rt_deque_remove(&a->deque, it))
             out(it);
         started(a, it);
     } else {
@@ -485,6 +539,8 @@ int main(int argc, char **argv)
     rt_membarrier_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fill_level),
+        cmocka_unit_test(any_of_the_newest_can_be_removed),
+        cmocka_unit_test(in_the_order_of_their_start),
         cmocka_unit_test(a_take_can_be_abandoned),
         cmocka_unit_test(an_empty_deque_gives_nothing),
         cmocka_unit_test(a_thief_in_the_midst_of_a_take),

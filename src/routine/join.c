@@ -8,7 +8,7 @@
  * routine run on a waiting one's stack.
  *
  * The child's START entry is then taken out of the deque if it is the newest there, which it
- * usually is; else it stays behind as a tombstone (R1, R2). The compare-and-swap on
+ * usually is, or near either end; else it stays behind as a tombstone (R1, R2). The compare-and-swap on
  * the word is also the barrier that taking it out needs (deque.h, D3).
  *
  * The child is a routine of its own while it runs in place: it has its own block, which
@@ -139,10 +139,16 @@ static RT_COLD int run_next(rt_block *child, void **result)
     return wait_for(child, result);
 }
 
-/* Has `r` the calling routine somewhere below it on this stack, waiting? */
+/* Where `r` runs: an address on that stack; anything, if it does not. */
+RT_UNWATCHED const char *runs_at(const rt_block *r)
+{
+    return *(void *const volatile *)&r->mark;
+}
+
+/* Has `r` the calling routine somewhere below it on this stack, waiting? Those on it may be thousands. */
 static bool is_waiting_for_me(const rt_thread *t, const rt_block *r)
 {
-    if (!rt_is_routine(t))
+    if (!rt_is_routine(t) || (r != t->current && (runs_at(r) < t->stack->low || runs_at(r) > t->stack->high)))
         return false;
     for (const rt_block *p = t->current; p; p = p->parent)
         if (p == r)
@@ -248,10 +254,16 @@ RT_INLINE bool claim_fresh(rt_worker *w, rt_block *r, uint64_t id, uint64_t flag
     if (newest) {
         *entry_gone = rt_deque_take_end(&w->deque, taking);
     } else {
-        *entry_gone = rt_deque_remove_oldest(&w->deque, r);
+        *entry_gone = rt_deque_remove(&w->deque, r);
         w->dead += !*entry_gone;
     }
     return true;
+}
+
+/* Is claim_fresh worth a try? A compare-and-swap that fails costs as much as one that does not. */
+RT_INLINE bool is_fresh(const rt_block *r, uint64_t id, uint64_t flags)
+{
+    return atomic_load_explicit(&r->word, memory_order_relaxed) == RT_WORD(id, RT_ENTRY | flags); /* a hint */
 }
 
 /* The short way's ends where there is more to do than usual. */
@@ -287,7 +299,7 @@ int rt_join_told(rt_block *r, uint64_t id, uint32_t stack_pages)
         return RT_NOT_HERE;
     const bool newest = rt_deque_is_newest(&w->deque, r);
     bool entry_gone = false;
-    if (!(newest || rt_deque_is_oldest(&w->deque, r)) ||
+    if (!(newest || is_fresh(r, id, RT_CLAIMED | RT_DETACHED)) ||
         !claim_fresh(w, r, id, RT_CLAIMED | RT_DETACHED, newest, &entry_gone)) {
         uint64_t word = atomic_load_explicit(&r->word, memory_order_acquire);
         do
@@ -321,15 +333,15 @@ int routine_join(routine_t h, void **result)
     rt_block *r = h.block;
     rt_thread *t = rt_enter();
     rt_worker *w = t->worker;
-    /* The short way: a child whose entry is the newest on this worker's deque, or the oldest (children joined
-     * in the order of their start). An empty deque shows an old entry, so its runtime is looked at too (R14).
-     */
+    /* The short way: a child that nothing has happened to yet. Its entry is mostly the newest on this
+     * worker's deque, or, where children are joined in the order of their start, not far from there, or the
+     * oldest. A routine of another runtime is not run here (R14). */
     if (RT_UNLIKELY(!w))
         return join_slow(t, h, result);
     rt_block *me = t->current;
     const bool newest = rt_deque_is_newest(&w->deque, r);
     bool entry_gone;
-    if (RT_UNLIKELY(!newest && !rt_deque_is_oldest(&w->deque, r)) ||
+    if (RT_UNLIKELY(!r) || RT_UNLIKELY(!newest && !is_fresh(r, h.id, 0)) ||
         RT_UNLIKELY(rt_block_runtime(r) != w->runtime) || RT_UNLIKELY(me->attr.flags & RT_FLAG_LIMIT) ||
         RT_UNLIKELY(!claim_fresh(w, r, h.id, 0, newest, &entry_gone)))
         return join_slow(t, h, result);

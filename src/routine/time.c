@@ -25,5 +25,11 @@ int routine_sleep_until(int64_t at)
 
 int routine_sleep(int64_t ns)
 {
-    return routine_sleep_until(rt_clock_after(ns));
+    const int stop = rt_frame_stop(rt_self()->current);
+    if (stop != 0)
+        return stop;
+    (void)rt_enter();
+    const int rc = rt_sleep(ns);
+    rt_leave();
+    return rc;
 }

@@ -159,6 +159,13 @@ struct rt_block {
     _Atomic uint32_t permit;   /* a plain thread's stand-in: the futex it sleeps on */
 };
 
+/* It is about to be woken or run, and may be in no cache: both lines. */
+RT_INLINE void rt_block_fetch(const rt_block *r)
+{
+    __builtin_prefetch(r, 1);
+    __builtin_prefetch((const char *)r + RT_CACHE_LINE, 1);
+}
+
 /* A free block is blank: word 0, stack and extra null, done EMPTY; on a worker's free list its runtime is
  * that worker's. So go need not write these. */
 void rt_block_blank(rt_block *block);

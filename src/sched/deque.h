@@ -13,23 +13,22 @@
  *
  * The argument, by steps that the code cites:
  *
- *  D1 push writes the slot, then releases bottom; a thief acquires bottom, so it
- *     sees the slot of every index below the bottom it read.
- *  D2 Nobody but the owner writes bottom; top only grows, by one, by compare-and-swap (or by the owner
- *     alone, D6): an index is handed to one thief at most.
- *  D3 take announces: it lowers bottom to b, then reads top. steal reads top, then
- *     bottom. All four are seq_cst, so of a take and a steal of the same index b at
- *     least one sees the other: the thief that read top = b after somebody's
- *     increment finds bottom = b and leaves; or the owner finds top >= b.
- *  D4 If the owner finds top < b the item is its own: no thief can still get to b,
- *     as it would have to read top = b, written after the owner's read of top
- *     and so after bottom = b in the order of D3, and then would see that bottom.
- *     If it finds top = b, owner and thieves settle it by the compare-and-swap.
- *  D5 A ring is replaced by one of twice the size, with the same items, published
- *     by release. A thief may still read the old ring: rings are kept until the
- *     deque is destroyed (all the old ones together are smaller than the last). A
- *     slot it reads there cannot have been overwritten, unless top has moved on,
- *     and then its compare-and-swap fails.
+ *  D1 push writes the slot, then releases bottom; a thief acquires bottom, so it sees the slot of
+ *     every index below the bottom it read.
+ *  D2 Nobody but the owner writes bottom; top only grows, by one, by compare-and-swap (or by the
+ *     owner alone, D6): an index is handed to one thief at most.
+ *  D3 take announces: it lowers bottom to b, then reads top. steal reads top, then bottom. All four
+ *     are seq_cst, so of a take and a steal of the same index b at least one sees the other: the
+ *     thief that read top = b after somebody's increment finds bottom = b and leaves; or the owner
+ *     finds top >= b.
+ *  D4 If the owner finds top < b the item is its own: no thief can still get to b, as it would have
+ *     to read top = b, written after the owner's read of top and so after bottom = b in the order
+ *     of D3, and then would see that bottom. If it finds top = b, owner and thieves settle it by
+ *     the compare-and-swap.
+ *  D5 A ring is replaced by one of twice the size, with the same items, published by release. A
+ *     thief may still read the old ring: rings are kept until the deque is destroyed (all the old
+ *     ones together are smaller than the last). A slot it reads there cannot have been overwritten,
+ *     unless top has moved on, and then its compare-and-swap fails.
  *
  *  D6 Most of the time no thief is near, and then the owner needs neither barrier nor
  *     compare-and-swap. The owner sets owner_in, light barrier, reads thieves; a thief
@@ -39,6 +38,9 @@
  *     it, even the last one (top stays, bottom = top: empty; the next push uses the index again). A
  *     thief that comes later reads top and bottom behind its barrier, so it sees all that. If the owner
  *     has seen thieves, D3 and D4 it is. Nobody ever waits for the other.
+ *
+ *  D7 Under the same terms the owner may take an item from elsewhere: the oldest one by raising top; one of
+ *     the newest by putting the very newest in its place and lowering bottom past that.
  *
  * On x86-64 the announcement of D3 in rt_deque_take_begin is a plain store, followed by the
  * locked instruction of the caller's claim before top is read: a locked instruction is a
@@ -183,30 +185,43 @@ RT_INLINE bool rt_deque_take_end(rt_deque *d, rt_deque_taking taking)
     return true;
 }
 
-/* Owner: is `item` the oldest one? A hint. */
-RT_INLINE bool rt_deque_is_oldest(const rt_deque *d, const void *item)
+#define RT_DEQUE_NEAR 16 /* so many of the newest are searched: two cache lines */
+
+/* Owner, alone (D6): takes `item` out if it is the oldest one or among the newest (D7). */
+RT_INLINE bool rt_deque_remove_alone(rt_deque *d, void *item)
 {
-    const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);      /* a hint */
-    const rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
-    return atomic_load_explicit(&ring->slots[t & ring->mask], memory_order_relaxed) == item;
+    rt_ring *ring = atomic_load_explicit(&d->ring, memory_order_relaxed); /* own */
+    const int64_t mask = ring->mask;
+    const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);        /* nobody changes it now */
+    const int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own */
+    if (t > b)
+        return false;
+    if (atomic_load_explicit(&ring->slots[t & mask], memory_order_relaxed) == item) {
+        atomic_store_explicit(&d->top, t + 1,
+                              memory_order_release); /* seen by thieves behind their barrier */
+        return true;
+    }
+    const int64_t end = b - t < RT_DEQUE_NEAR ? t : b - RT_DEQUE_NEAR;
+    for (int64_t i = b; i > end; i--) {
+        if (atomic_load_explicit(&ring->slots[i & mask], memory_order_relaxed) == item) { /* own */
+            atomic_store_explicit(&ring->slots[i & mask],
+                                  atomic_load_explicit(&ring->slots[b & mask], memory_order_relaxed),
+                                  memory_order_relaxed);                /* released below */
+            atomic_store_explicit(&d->bottom, b, memory_order_release); /* as every store of bottom */
+            return true;
+        }
+    }
+    return false;
 }
 
-/* Owner: takes `item` out if it is the oldest one and no thief is near (D6: then top is the owner's to
- * change). */
-RT_INLINE bool rt_deque_remove_oldest(rt_deque *d, const void *item)
+/* Owner: takes `item` out, wherever it is, if that is easy (D7) and no thief is near. */
+RT_INLINE bool rt_deque_remove(rt_deque *d, void *item)
 {
-    bool removed = false;
     atomic_store_explicit(&d->owner_in, 1, memory_order_relaxed); /* D6 */
     rt_membarrier_light();
-    if (RT_LIKELY(atomic_load_explicit(&d->thieves, memory_order_acquire) ==
-                  0)) { /* D6; pairs with steal's end */
-        const int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed); /* nobody changes it now */
-        removed = t < atomic_load_explicit(&d->bottom, memory_order_relaxed) &&
-                  rt_deque_is_oldest(d, item); /* own */
-        if (removed)
-            atomic_store_explicit(&d->top, t + 1,
-                                  memory_order_release); /* seen by thieves behind their barrier */
-    }
+    const bool removed = RT_LIKELY(atomic_load_explicit(&d->thieves, memory_order_acquire) ==
+                                   0) && /* D6; pairs with steal's end */
+                         rt_deque_remove_alone(d, item);
     atomic_store_explicit(&d->owner_in, 0, memory_order_release); /* D6 */
     return removed;
 }

@@ -48,14 +48,16 @@ void rt_frame_expire(rt_block *r);
  * has not met. 0, -ECANCELED or -ETIMEDOUT. */
 RT_COLD int rt_frame_stop_slow(const rt_block *me);
 
+/* False: it says 0. */
+RT_INLINE bool rt_frame_may_stop(const rt_block *me)
+{
+    /* acquire: pairs with routine_cancel */
+    return (atomic_load_explicit(&me->word, memory_order_acquire) & (RT_CANCEL | RT_EXPIRED)) != 0;
+}
+
 RT_INLINE int rt_frame_stop(const rt_block *me)
 {
-    if (RT_UNLIKELY(!me))
-        return 0;
-    /* acquire: pairs with routine_cancel */
-    if (RT_LIKELY((atomic_load_explicit(&me->word, memory_order_acquire) & (RT_CANCEL | RT_EXPIRED)) == 0))
-        return 0;
-    return rt_frame_stop_slow(me);
+    return RT_UNLIKELY(me && rt_frame_may_stop(me)) ? rt_frame_stop_slow(me) : 0;
 }
 
 #endif

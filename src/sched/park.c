@@ -12,6 +12,8 @@
 #include "switch.h"
 
 #define NEXT_IN_A_ROW 16
+#define SLEEP_COMPANY 256                /* see in_company */
+#define SLEEP_LATEST  (INT64_C(1) << 20) /* ns */
 
 /* ---- plain threads ---- */
 
@@ -316,6 +318,29 @@ int rt_sleep_until(int64_t deadline)
 {
     if (deadline <= rt_clock_now())
         return 0;
+    const int rc = rt_wait(stay, NULL, deadline, false);
+    return rc == RT_TIME_HAS_COME ? 0 : rc;
+}
+
+/* Sleeps end on common times, so that one wake-up of a worker serves many: late by a 256th of their length at
+ * most, and never by more than a millisecond. (Linux does so for poll and select: a thousandth.) Powers of
+ * two, so that long ones end when short ones do; those of the same length keep their order. */
+static int64_t in_company(int64_t deadline, int64_t length, int64_t limit)
+{
+    const int64_t late = length / SLEEP_COMPANY;
+    if (late < 2 || deadline > INT64_MAX - SLEEP_LATEST)
+        return deadline;
+    const int64_t step =
+        late >= SLEEP_LATEST ? SLEEP_LATEST : INT64_C(1) << (63 - __builtin_clzll((uint64_t)late));
+    const int64_t later = (deadline + step - 1) & -step;
+    return later <= limit ? later : deadline; /* what would have ended in time is not to run into its limit */
+}
+
+int rt_sleep(int64_t length)
+{
+    if (length <= 0)
+        return 0;
+    const int64_t deadline = in_company(rt_clock_after(length), length, rt_frame_limit(rt_me()));
     const int rc = rt_wait(stay, NULL, deadline, false);
     return rc == RT_TIME_HAS_COME ? 0 : rc;
 }

@@ -89,9 +89,12 @@ RT_INLINE void rt_fifo_append(rt_fifo *f, rt_block *r)
     f->tail = r;
 }
 
-/* Inside: was woken, at the end of the queue. */
+/* Inside: was woken, at the end of the queue. Its stack may be in no cache: by the time it has its turn, it
+ * is. */
 RT_INLINE void rt_ready_append(rt_ready *l, rt_block *r)
 {
+    __builtin_prefetch(r->sp, 1);
+    __builtin_prefetch((const char *)r->sp + RT_CACHE_LINE, 1);
     rt_fifo_append(&l->woken, r);
     rt_ready_count(l, 1);
 }

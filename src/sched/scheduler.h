@@ -160,6 +160,9 @@ int rt_wait_locked(rt_lock_t *lock, rt_waiter *w, bool deaf);
 /* Parks until that time; INT64_MAX: for ever. 0, -ECANCELED, -ETIMEDOUT. */
 int rt_sleep_until(int64_t deadline);
 
+/* The same for so many nanoseconds, or up to a 256th more, to wake together with others. */
+int rt_sleep(int64_t length);
+
 /* Makes a parked routine runnable, or wakes a parked plain thread. Exactly once for each park. Any thread. */
 void rt_ready_block(rt_block *r);
 

@@ -64,7 +64,11 @@ rt_block *rt_timers_expire(rt_timers *timers, int64_t now, size_t most, bool *mo
     if (rt_timers_next(timers) > now)
         return NULL;
     rt_lock_acquire(&timers->lock);
-    for (rt_timer *t = rt_wheel_expire(&timers->wheel, now, most), *next; t; t = next) {
+    rt_timer *const due = rt_wheel_expire(&timers->wheel, now, most);
+    /* Those who have slept long are in no cache: fetch all of them at once. */
+    for (const rt_timer *t = due; t; t = t->next)
+        rt_block_fetch(RT_CONTAINER_OF(t, const rt_alarm, timer)->who);
+    for (rt_timer *t = due, *next; t; t = next) {
         rt_alarm *alarm = RT_CONTAINER_OF(t, rt_alarm, timer);
         rt_block *r = alarm->who;
         next = t->next; /* its owner takes the lock before it goes on: all of the list is alive until we

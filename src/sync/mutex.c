@@ -178,16 +178,16 @@ static RT_NOINLINE int lock_slow(mutex *m, rt_block *me, bool deaf)
     return 0;
 }
 
-int routine_mutex_lock(routine_mutex_t *m)
+static RT_NOINLINE int lock_any(routine_mutex_t *m)
 {
-    if (RT_UNLIKELY(!m))
+    if (!m)
         return -EINVAL;
     rt_block *me = rt_me();
     const int stop = rt_frame_stop(me);
     if (RT_UNLIKELY(stop != 0))
         return stop;
     uint64_t word;
-    if (RT_LIKELY(try_lock(inside(m), me, &word)))
+    if (try_lock(inside(m), me, &word))
         return 0;
     if (rt_mutex_is_held(m, me))
         return -EDEADLK;
@@ -195,6 +195,17 @@ int routine_mutex_lock(routine_mutex_t *m)
     const int rc = lock_slow(inside(m), me, false);
     rt_leave();
     return rc;
+}
+
+/* The short ways of both call nothing, so that they have no registers to save. */
+
+int routine_mutex_lock(routine_mutex_t *m)
+{
+    rt_block *me = rt_self()->current;
+    uint64_t word;
+    if (RT_LIKELY(m && me) && RT_LIKELY(!rt_frame_may_stop(me)) && RT_LIKELY(try_lock(inside(m), me, &word)))
+        return 0;
+    return lock_any(m);
 }
 
 void rt_mutex_take_back(routine_mutex_t *m)
@@ -285,22 +296,28 @@ void rt_mutex_release(routine_mutex_t *mutex_, rt_block *holder)
     }
 }
 
-int routine_mutex_unlock(routine_mutex_t *m)
+static RT_NOINLINE int unlock_any(routine_mutex_t *m)
 {
-    if (RT_UNLIKELY(!m))
+    if (!m)
         return -EINVAL;
     rt_block *me = rt_me();
-    const uint64_t mine = word_of(me);
-    uint64_t word = atomic_load_explicit(&inside(m)->word, memory_order_relaxed); /* as in rt_mutex_is_held */
-    if (RT_UNLIKELY((word & ~FLAGS) != mine))
+    if (!rt_mutex_is_held(m, me))
         return -EPERM;
-    /* the short way of rt_mutex_release */
-    if (RT_UNLIKELY(word != mine) ||
-        RT_UNLIKELY(!atomic_compare_exchange_strong_explicit(&inside(m)->word, &word, 0, memory_order_release,
-                                                             memory_order_relaxed))) {
-        (void)rt_enter();
-        rt_mutex_release(m, me);
-        rt_leave();
-    }
+    (void)rt_enter();
+    rt_mutex_release(m, me);
+    rt_leave();
     return 0;
+}
+
+int routine_mutex_unlock(routine_mutex_t *m)
+{
+    const rt_block *me = rt_self()->current;
+    if (RT_LIKELY(m && me)) {
+        uint64_t mine = word_of(me); /* as in rt_mutex_release, if there are no flags */
+        if (RT_LIKELY(atomic_load_explicit(&inside(m)->word, memory_order_relaxed) == mine) &&
+            RT_LIKELY(atomic_compare_exchange_strong_explicit(&inside(m)->word, &mine, 0,
+                                                              memory_order_release, memory_order_relaxed)))
+            return 0;
+    }
+    return unlock_any(m);
 }

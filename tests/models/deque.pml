@@ -23,6 +23,7 @@
  *   STEAL_BACKWARDS   a thief reads bottom before top
  *   CLAIM_NO_CAS      an entry's item is started after a mere look at its word
  *   SLOT_LATE         push raises bottom before it writes the slot
+ *   REMOVE_BLIND      an entry is taken out of the middle without a look for thieves (D7)
  * FALLBACK: there is no membarrier; the owner's light barrier is a full one (and must hold too). With it:
  *   LIGHT_FALLBACK    it is not
  */
@@ -198,7 +199,7 @@ inline claim(i, whoever)
 
 proctype owner()
 {
-    byte pushed, joined, b, t, item, w;
+    byte pushed, joined, b, t, item, w, at_i;
     bool won, alone, oldest, more = true;
     do
     :: more && pushed < ITEMS -> /* spawn, rt_deque_push */
@@ -252,7 +253,7 @@ proctype owner()
                 fi
             :: else -> take_abandon()
             fi
-        :: else -> /* started by its handle; the entry is taken out if it is the oldest, or stays behind */
+        :: else -> /* started by its handle; the entry is taken out if no thief is near, or stays behind */
             d_step {
                 drain();
                 won = mem[WORD(item)] == UNSTARTED;
@@ -262,7 +263,7 @@ proctype owner()
                 fi
             }
             if
-            :: won -> /* rt_deque_remove_oldest */
+            :: won -> /* rt_deque_remove; D7 */
                 store(OWNER_IN, 1);
 #if defined(FALLBACK) && !defined(LIGHT_FALLBACK)
                 d_step { drain(); skip }
@@ -281,7 +282,24 @@ proctype owner()
                         load(SLOT(t), w);
                         if
                         :: w == item -> store(TOP, t + 1); take_out(item)
-                        :: else
+                        :: else ->
+                            b--;
+                            at_i = b;
+                            do
+                            :: at_i > t ->
+                                load(SLOT(at_i), w);
+                                if
+                                :: w == item ->
+                                    load(SLOT(b), w);
+                                    store(SLOT(at_i), w);
+                                    store(BOTTOM, b);
+                                    take_out(item);
+                                    break
+                                :: else -> at_i--
+                                fi
+                            :: else -> break
+                            od;
+                            at_i = 0
                         fi
                     :: else
                     fi
