@@ -5,7 +5,7 @@
 // The runtime is as #[tokio::main] would make it, with all drivers: current_thread for one worker, multi_thread for
 // more; "-multi" is multi_thread with one worker too. The whole benchmark, its clock included, is a task: the main thread
 // only waits in block_on, and is no worker more.
-use crate::{channels, locks, tasks, times, work};
+use crate::{channels, growth, locks, tasks, times, work};
 use std::ffi::{c_int, c_long};
 use std::future::Future;
 use std::pin::Pin;
@@ -19,15 +19,37 @@ pub struct Figures {
     pub counters: Vec<(&'static str, f64)>,
 }
 
-// A benchmark does something n times and returns how many operations that was; or it does it once, in this process that
-// has done nothing else, and measures for itself. The former may have something to prepare.
+// What was measured of something done often.
+#[derive(Clone, Copy)]
+pub struct Measured {
+    operations: f64,
+    wall: Duration,
+    cpu: Duration,
+}
+
+// A benchmark does something n times, which is timed, with or without what is before and behind; or it does it once,
+// in this process that has done nothing else, and measures for itself. The former may have something to prepare.
 enum Work {
-    Often(fn(u64) -> Running<f64>),
-    Prepared(fn(), fn(u64) -> Running<f64>),
+    Often(fn(u64) -> Running<Measured>),
+    Prepared(fn(), fn(u64) -> Running<Measured>),
     Once(fn() -> Running<Figures>),
 }
 
+// Times the whole of what says how many operations it was.
+async fn whole(run: impl Future<Output = f64>) -> Measured {
+    let clock = Stopwatch::start();
+    let operations = run.await;
+    clock.measured(operations)
+}
+
 macro_rules! often {
+    ($function:path $(, $argument:expr)*) => {
+        Work::Often(|n| Box::pin(whole($function(n $(, $argument)*))))
+    };
+}
+
+// It times a part itself.
+macro_rules! part {
     ($function:path $(, $argument:expr)*) => {
         Work::Often(|n| Box::pin($function(n $(, $argument)*)))
     };
@@ -37,7 +59,7 @@ macro_rules! tree {
     ($function:ident) => {
         Work::Prepared(
             || work::count_nodes::<{ work::ROUNDS }>(work::SEED, work::NODES),
-            |n| Box::pin(work::$function::<{ work::ROUNDS }>(n, work::SEED)),
+            |n| Box::pin(whole(work::$function::<{ work::ROUNDS }>(n, work::SEED))),
         )
     };
 }
@@ -46,7 +68,12 @@ macro_rules! tree_fine {
     ($function:ident) => {
         Work::Prepared(
             || work::count_nodes::<{ work::FINE_ROUNDS }>(work::FINE_SEED, work::FINE_NODES),
-            |n| Box::pin(work::$function::<{ work::FINE_ROUNDS }>(n, work::FINE_SEED)),
+            |n| {
+                Box::pin(whole(work::$function::<{ work::FINE_ROUNDS }>(
+                    n,
+                    work::FINE_SEED,
+                )))
+            },
         )
     };
 }
@@ -57,13 +84,18 @@ macro_rules! once {
     };
 }
 
+const MILLION: u64 = 1000000;
+
 const BENCHMARKS: &[(&str, Work)] = &[
     ("yield/peer-tokio", often!(tasks::yields)),
     ("go_join/peer-tokio", often!(tasks::go_join)),
     ("thousand/peer-tokio", often!(tasks::thousand)),
     ("fib/peer-tokio", often!(tasks::fibs)),
     ("fib/peer-tokio-multi", often!(tasks::fibs)),
-    ("memory_parked/peer-tokio", once!(tasks::memory_parked)),
+    (
+        "memory_parked/peer-tokio",
+        once!(tasks::memory_parked, MILLION),
+    ),
     ("skynet/peer-tokio", once!(channels::skynet, 1)),
     ("skynet/peer-tokio-multi", once!(channels::skynet, 1)),
     ("skynet/peer-tokio-buffered", once!(channels::skynet, 10)),
@@ -95,6 +127,44 @@ const BENCHMARKS: &[(&str, Work)] = &[
     ("tree_fine/peer-tokio", tree_fine!(trees)),
     ("tree_fine/peer-tokio-multi", tree_fine!(trees)),
     ("tree_fine/peer-tokio-serial", tree_fine!(trees_alone)),
+    ("growth_spawn_1000/peer-tokio", often!(growth::spawns, 1000)),
+    (
+        "growth_spawn_10000/peer-tokio",
+        often!(growth::spawns, 10000),
+    ),
+    (
+        "growth_spawn_100000/peer-tokio",
+        often!(growth::spawns, 100000),
+    ),
+    (
+        "growth_spawn_1000000/peer-tokio",
+        often!(growth::spawns, 1000000),
+    ),
+    ("growth_yield_1000/peer-tokio", part!(growth::yields, 1000)),
+    (
+        "growth_yield_10000/peer-tokio",
+        part!(growth::yields, 10000),
+    ),
+    (
+        "growth_yield_100000/peer-tokio",
+        part!(growth::yields, 100000),
+    ),
+    (
+        "growth_yield_1000000/peer-tokio",
+        part!(growth::yields, 1000000),
+    ),
+    (
+        "growth_memory_1000/peer-tokio",
+        once!(tasks::memory_parked, 1000),
+    ),
+    (
+        "growth_memory_10000/peer-tokio",
+        once!(tasks::memory_parked, 10000),
+    ),
+    (
+        "growth_memory_100000/peer-tokio",
+        once!(tasks::memory_parked, 100000),
+    ),
 ];
 
 pub fn fail(message: &str) -> ! {
@@ -165,6 +235,15 @@ impl Stopwatch {
         let wall = self.begun.elapsed();
         (wall, cpu_time() - self.cpu_begun)
     }
+
+    pub fn measured(&self, operations: f64) -> Measured {
+        let (wall, cpu) = self.stop();
+        Measured {
+            operations,
+            wall,
+            cpu,
+        }
+    }
 }
 
 // A figure in kB out of a file of /proc, in bytes.
@@ -178,19 +257,16 @@ pub fn proc_bytes(path: &str, key: &str) -> f64 {
 }
 
 // Repeats until it takes long enough to be measured: that run counts, those before it warm up.
-async fn measure(run: fn(u64) -> Running<f64>) -> Figures {
+async fn measure(run: fn(u64) -> Running<Measured>) -> Figures {
     let enough = number("ROUTINES_BENCH_SECONDS", 0.5);
     let mut n = 1;
     loop {
-        let clock = Stopwatch::start();
-        let operations = run(n).await;
-        let (wall, cpu) = clock.stop();
-        let seconds = wall.as_secs_f64();
+        let measured = run(n).await;
+        let seconds = measured.wall.as_secs_f64();
         if seconds >= enough {
-            let cpus = cpu.as_secs_f64() / seconds;
             return Figures {
-                value: seconds * 1e9 / operations,
-                counters: vec![("cpus", cpus)],
+                value: seconds * 1e9 / measured.operations,
+                counters: vec![("cpus", measured.cpu.as_secs_f64() / seconds)],
             };
         }
         n = if seconds < enough / 20.0 {

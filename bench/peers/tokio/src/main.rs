@@ -15,6 +15,7 @@
 
 mod channels;
 mod compute;
+mod growth;
 mod locks;
 mod servers;
 mod tasks;

@@ -3,6 +3,7 @@
 // Tasks, to start them, to await them and to have many: the same as yield.c, go_join.c, thousand.c, fib.c and memory.c
 // do.
 use crate::compute::{fail, proc_bytes, size, Figures, Stopwatch};
+use crate::growth::at_most;
 use std::future::Future;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,9 +78,9 @@ pub async fn fibs(n: u64) -> f64 {
 }
 
 // Neither the oneshots nor the handles are counted: they are there before.
-pub async fn memory_parked() -> Figures {
+pub async fn memory_parked(most: u64) -> Figures {
     static ARRIVED: AtomicU64 = AtomicU64::new(0);
-    let count = size("ROUTINES_BENCH_MILLION", 1000000);
+    let count = at_most(most);
     let (senders, mut receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| oneshot::channel::<u64>()).unzip();
     let mut tasks: Vec<Option<JoinHandle<u64>>> = Vec::with_capacity(count as usize);
