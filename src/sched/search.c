@@ -8,8 +8,10 @@
 #include "order.h"
 
 #define STEAL_BATCH      32
-#define WORTH_STEALING   1000 /* ns, the switches there and back included */
+#define WORTH_STEALING   1000  /* ns, the switches there and back included */
+#define WORTH_MANY_TIMES 20000 /* ns: it was more than had to be */
 #define POOR_MOST        4
+#define GRAB_MOST        4 /* 16 routines */
 #define STEAL_TOMBSTONES 1024
 #define LITTLE_LOOKS     24 /* pauses between the two looks at a victim that has little: 1 to 2 microseconds */
 #define NAP_FIRST        (20 * INT64_C(1000))
@@ -24,22 +26,42 @@ static uint64_t progress(const rt_worker *v)
            atomic_load_explicit(&v->counts.switches, memory_order_relaxed);
 }
 
+/* A thief is in: the oldest routine; and up to `more` that follow it, half of them at most, go to the thief's
+ * own deque, as they are. */
+static rt_block *steal_oldest(rt_worker *w, rt_worker *v, int64_t more)
+{
+    rt_block *r = NULL;
+    /* tombstones come first where children are joined in the order of their start: past them (R2) */
+    for (int i = 0; i < STEAL_TOMBSTONES && !r && rt_deque_size(&v->deque) > 0; i++) {
+        r = rt_deque_take_oldest(&v->deque);
+        if (r && !rt_order_claim(r))
+            r = NULL;
+    }
+    if (!r)
+        return NULL;
+    rt_counter_add(&w->counts.steals_won, 1);
+    const int64_t half = rt_deque_size(&v->deque) / 2;
+    w->could_grab = half > more && w->grab < GRAB_MOST;
+    for (int64_t i = 0; i < more && i < half && rt_deque_room(&w->deque); i++) {
+        rt_block *other = rt_deque_take_oldest(&v->deque);
+        if (!other)
+            break;
+        (void)rt_deque_push(&w->deque, other);
+        rt_counter_add(&w->counts.steals_won, 1);
+    }
+    return r;
+}
+
 static rt_block *steal_from(rt_worker *w, rt_worker *v)
 {
     rt_block *r = NULL;
     rt_counter_add(&w->counts.steals_tried, 1);
+    w->could_grab = false;
     if (rt_deque_size(&v->deque) > 0 && rt_deque_enter(&v->deque)) {
-        /* tombstones come first where children are joined in the order of their start: past them (R2) */
-        for (int i = 0; i < STEAL_TOMBSTONES && !r && rt_deque_size(&v->deque) > 0; i++) {
-            r = rt_deque_take_oldest(&v->deque);
-            if (r && !rt_order_claim(r))
-                r = NULL;
-        }
+        r = steal_oldest(w, v, (INT64_C(1) << w->grab) - 1);
         rt_deque_leave(&v->deque);
-        if (r) {
-            rt_counter_add(&w->counts.steals_won, 1);
+        if (r)
             return r;
-        }
     }
     uint64_t got;
     r = rt_ready_steal(&v->ready, STEAL_BATCH, &got);
@@ -177,17 +199,32 @@ void rt_search_check_drained(rt_runtime *rt)
         rt_futex_wake(&rt->draining, 1);
 }
 
+static uint64_t spawned(const rt_worker *w)
+{
+    return atomic_load_explicit(&w->counts.spawned, memory_order_relaxed); /* own */
+}
+
 /* Taking what runs for less than a microsecond costs its owner more than it saves. A thief whose last catch
- * was such a one rests before it looks again, longer each time; it stays a searcher meanwhile, so that nobody
- * is woken to do the same. */
+ * was such a one takes more at once next time; and when that does not help either, it rests before it looks
+ * again, longer each time; it stays a searcher meanwhile, so that nobody is woken to do the same. (One at a
+ * time is best where the oldest one is the largest, many where nobody can tell: Dinan and others 2009,
+ * "Scalable work stealing".) */
 static void rest_if_poor(rt_worker *w)
 {
     if (w->stolen_at != 0) {
-        if (rt_clock_now() - w->stolen_at > WORTH_STEALING)
-            w->poor = 0;
-        else if (w->poor < POOR_MOST)
-            w->poor++;
+        const int64_t worth = rt_clock_now() - w->stolen_at;
         w->stolen_at = 0;
+        /* a little: each that was taken along cost something too. What has children of its own is always
+         * worth it */
+        if (worth > WORTH_STEALING << w->grab / 2 || spawned(w) != w->stolen_then) {
+            w->poor = 0;
+            if (worth > WORTH_MANY_TIMES && w->grab > 0)
+                w->grab--;
+        } else if (w->could_grab) {
+            w->grab++;
+        } else if (w->poor < POOR_MOST) {
+            w->poor++;
+        }
     }
     if (w->poor > 0)
         rt_clock_nap(until_timer(w->runtime, NAP_FIRST << (w->poor - 1)));
@@ -217,6 +254,7 @@ rt_block *rt_search_work(rt_worker *w)
             break;
         if ((r = rt_search_steal(w, &lone)) != NULL) {
             w->stolen_at = rt_clock_now();
+            w->stolen_then = spawned(w);
             break;
         }
         /* While others are busy with what they have, it would be there and gone at each look: rest a little.

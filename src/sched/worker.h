@@ -44,18 +44,21 @@ typedef struct rt_worker {
     uint32_t free_count;
     uint32_t tick; /* picks so far: now and then the order of the queues changes (order.c) */
     uint64_t next_id, end_id;
-    uint64_t attr;       /* the default rt_attr */
-    uint32_t dead;       /* at most so many of the deque's entries are tombstones of ours (R2) */
-    uint32_t next_run;   /* routines taken from the next slot in a row */
-    uint32_t poor;       /* thefts in a row that were not worth it */
-    uint32_t until_look; /* picks until the next look at the timers, while one is set; at least 1 */
-    uint32_t looks;      /* and from the last one */
-    int64_t looked_at;   /* when that was */
-    uint64_t breathe_at; /* at so many in-place runs rt_breathe is due (R8) */
-    uint64_t breaths;    /* and so many lay between the last two */
-    int64_t breathed_at; /* when that was */
-    int64_t oldest_at;   /* when the oldest entry of the deque had its turn */
-    int64_t stolen_at;   /* when the last theft was, if nothing has ended since; 0: none */
+    uint64_t attr;        /* the default rt_attr */
+    uint32_t dead;        /* at most so many of the deque's entries are tombstones of ours (R2) */
+    uint32_t next_run;    /* routines taken from the next slot in a row */
+    uint32_t poor;        /* thefts in a row that were not worth it, and could not have been larger */
+    uint16_t grab;        /* the next one's size: 2^grab at most */
+    bool could_grab;      /* the last one would have been larger, had that been */
+    uint32_t until_look;  /* picks until the next look at the timers, while one is set; at least 1 */
+    uint32_t looks;       /* and from the last one */
+    int64_t looked_at;    /* when that was */
+    uint64_t breathe_at;  /* at so many in-place runs rt_breathe is due (R8) */
+    uint64_t breaths;     /* and so many lay between the last two */
+    int64_t breathed_at;  /* when that was */
+    int64_t oldest_at;    /* when the oldest entry of the deque had its turn */
+    int64_t stolen_at;    /* when the last theft was, if nothing has ended since; 0: none */
+    uint64_t stolen_then; /* how many this worker had spawned by then */
     uint32_t stack_count;
     rt_stack *stacks;    /* warm ones, by link */
     rt_block *free_more; /* a full batch beside the free list, or null */
