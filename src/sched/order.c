@@ -29,14 +29,16 @@
 rt_block *rt_free_refill(rt_worker *w)
 {
     rt_block *chain = w->free_more;
-    if (chain)
+    if (chain) { /* they have been this worker's */
         w->free_more = NULL;
-    else if (!(chain = rt_block_batch_get()))
-        return NULL;
-    for (rt_block *r = chain; r; r = r->link)
-        if (rt_block_runtime(r) != w->runtime)
-            atomic_store_explicit(&r->runtime, w->runtime,
-                                  memory_order_relaxed); /* published with the word */
+    } else {
+        if (!(chain = rt_block_batch_get()))
+            return NULL;
+        for (rt_block *r = chain; r; r = r->link)
+            if (rt_block_runtime(r) != w->runtime)
+                atomic_store_explicit(&r->runtime, w->runtime,
+                                      memory_order_relaxed); /* published with the word */
+    }
     w->free = chain->link;
     w->free_count = RT_BLOCK_BATCH - 1;
     return chain;
