@@ -39,13 +39,13 @@ ROUTINES_BEGIN
 
 /* Opaque; do not touch the members. So with all types here. */
 typedef struct {
-    uintptr_t opaque[5];
+    uintptr_t opaque[7];
 } routine_mutex_t;
 
 #define ROUTINE_MUTEX_INITIALIZER                                                                            \
     {                                                                                                        \
         {                                                                                                    \
-            0, 0, 0, 0, 0                                                                                    \
+            0, 0, 0, 0, 0, 0, 0                                                                              \
         }                                                                                                    \
     }
 

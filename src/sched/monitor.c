@@ -332,6 +332,7 @@ static void *run(void *arg)
         const int64_t now = rt_clock_now();
         if (rt_fdwait_looked_at(rt) < now - TICK) /* they are all busy with something long (idle.h, I7) */
             rt_fdwait_look_outside(rt);
+        (void)rt_stack_pool_cool(&rt->stacks); /* as those who rest do: perhaps nobody does */
         looked seen = look(rt, now, now - until > LATE);
         if (rt_pool_has_queue(&rt->pool) && rt_pool_look(&rt->pool, now))
             seen.busy = seen.news = true;

@@ -157,6 +157,12 @@ RT_COLD void rt_give_up(rt_bias *bias, rt_queue *queue, rt_waiter *w);
  * when it has the lock again. */
 int rt_wait_locked(rt_lock_t *lock, rt_waiter *w, bool deaf);
 
+/* Has the worker anything to run, as far as one can see? */
+RT_INLINE bool rt_order_has_any(const rt_worker *w)
+{
+    return rt_deque_size(&w->deque) > 0 || rt_ready_size(&w->ready) > 0;
+}
+
 /* Parks until that time; INT64_MAX: for ever. 0, -ECANCELED, -ETIMEDOUT. */
 int rt_sleep_until(int64_t deadline);
 

@@ -16,10 +16,13 @@
 #define SLAB_BYTES   ((size_t)64 << 20)
 #define SLAB_SLOTS   1024u
 #define SPACING_MIN  ((size_t)64 << 10)
-#define OVERHEAD     ((size_t)4096)           /* descriptor, colour, first frames */
-#define WARM_MAX     1024                     /* stacks that a pool keeps warm beside the workers' caches */
-#define WARM_MIN     64                       /* and those it keeps though they are not needed */
-#define COOLING      (100 * INT64_C(1000000)) /* ns */
+#define OVERHEAD     ((size_t)4096) /* descriptor, colour, first frames */
+#define WARM_MIN     64             /* stacks that a pool keeps warm though they are not needed */
+#define WARM_MANY    1024           /* with more, not only those who rest see to it that they cool */
+#define COOLING      (100 * INT64_C(1000000)) /* ns that they have not been needed */
+#define COOL_LEAST   1024
+#define COOL_MOST    256                   /* at a time, since that takes a third of a millisecond */
+#define COOL_STEP    (500 * INT64_C(1000)) /* ns until the next ones then */
 /* Used free slots of a slab before their memory is given back, half of an ordinary one: each call interrupts
  * the other CPUs, and stacks that end in any order lie alone, until most of them have. */
 #define FORGET_BATCH 128
@@ -338,23 +341,6 @@ rt_stack *rt_stack_take_large(rt_stack_pool *pool, size_t size)
     return slab ? stack_make(slab, 0, bit(slab->is_guarded, 0)) : NULL;
 }
 
-void rt_stack_give(rt_stack_pool *pool, rt_stack *list)
-{
-    rt_lock_acquire(&pool->lock);
-    while (list) {
-        rt_stack *stack = list;
-        list = list->link;
-        if (!stack->slab->large && pool->warm_count < WARM_MAX) {
-            stack->link = pool->warm;
-            pool->warm = stack;
-            pool->warm_count++;
-        } else {
-            slot_free(pool, stack);
-        }
-    }
-    rt_lock_release(&pool->lock);
-}
-
 /* Under lock: so many of the warm ones go. */
 static void warm_free(rt_stack_pool *pool, size_t count)
 {
@@ -366,21 +352,56 @@ static void warm_free(rt_stack_pool *pool, size_t count)
     }
 }
 
+/* Under lock, with more than WARM_MIN: of those that have not been needed since the last time an eighth, or a
+ * thousand, and these in steps. So of very many it takes some seconds, and who needs them again soon has
+ * them. */
+static void cool(rt_stack_pool *pool)
+{
+    const int64_t now = rt_clock_now();
+    if (pool->cool_at > now)
+        return;
+    const size_t most = pool->warm_count - WARM_MIN;
+    if (pool->cool_left == 0) {
+        const size_t spare = pool->warm_least < most ? pool->warm_least : most;
+        pool->cool_left = spare / 8 > COOL_LEAST ? spare / 8 : spare < COOL_LEAST ? spare : COOL_LEAST;
+        pool->warm_least = pool->warm_count;
+    }
+    size_t count = pool->cool_left < COOL_MOST ? pool->cool_left : COOL_MOST;
+    pool->cool_left -= count;
+    count = count < most ? count : most;
+    count = count < pool->warm_least ? count : pool->warm_least;
+    pool->warm_least -= count;
+    warm_free(pool, count);
+    pool->cool_at = now + (pool->cool_left > 0 ? COOL_STEP : COOLING);
+}
+
+void rt_stack_give(rt_stack_pool *pool, rt_stack *list)
+{
+    rt_lock_acquire(&pool->lock);
+    while (list) {
+        rt_stack *stack = list;
+        list = list->link;
+        if (stack->slab->large) {
+            slot_free(pool, stack);
+        } else {
+            stack->link = pool->warm;
+            pool->warm = stack;
+            pool->warm_count++;
+        }
+    }
+    if (RT_UNLIKELY(pool->warm_count > WARM_MANY))
+        cool(pool);
+    rt_lock_release(&pool->lock);
+}
+
 int64_t rt_stack_pool_cool(rt_stack_pool *pool)
 {
     int64_t next = INT64_MAX;
     rt_lock_acquire(&pool->lock);
-    if (pool->warm_count > WARM_MIN) {
-        const int64_t now = rt_clock_now();
-        if (pool->cool_at <= now) {
-            const size_t most = pool->warm_count - WARM_MIN;
-            warm_free(pool, pool->warm_least < most ? pool->warm_least : most);
-            pool->warm_least = pool->warm_count;
-            pool->cool_at = now + COOLING;
-        }
-        if (pool->warm_count > WARM_MIN)
-            next = pool->cool_at;
-    }
+    if (pool->warm_count > WARM_MIN)
+        cool(pool);
+    if (pool->warm_count > WARM_MIN)
+        next = pool->cool_at;
     rt_lock_release(&pool->lock);
     return next;
 }

@@ -15,11 +15,10 @@
  * that has used up to that much can still run a child in place, with its whole promise below it.
  *
  * A stack is bound to a routine when that first runs, and comes from: the worker's
- * cache, the pool's warm list, a slab. It goes back the same way; what exceeds the caches, or has not been
- * needed for a tenth of a second,
- * is marked free in its slab, memory is given back to the kernel in runs, and a
- * slab that is wholly free is unmapped, but for one (R15). A guard stays with its
- * slot until then. Stacks too large for the spacing get a slab of their own.
+ * cache, the pool's warm list, a slab. It goes back the same way. What has not been needed for a tenth of a
+ * second is marked free in its slab, some at a time, memory is given back to the kernel in runs, and a slab
+ * that is wholly free is unmapped, but for one (R15). A guard stays with its slot until then. Stacks too
+ * large for the spacing get a slab of their own.
  */
 #ifndef RT_SCHED_STACK_H
 #define RT_SCHED_STACK_H
@@ -54,6 +53,7 @@ typedef struct {
     size_t warm_count;
     size_t warm_least; /* since it was last cooled: so many have not been needed */
     int64_t cool_at;   /* when to cool it next */
+    size_t cool_left;  /* so many are still to go */
     size_t taken;      /* slots in use: live or cached */
     size_t peak;
 } rt_stack_pool;

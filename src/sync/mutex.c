@@ -23,7 +23,8 @@
  *     instead, by compare-and-swap from the very word that has COMING: so it has not come
  *     meanwhile. That is the last touch; the one on its way clears `coming` when it comes.
  *  M5 If `handover` is set, by one that has come too late for too long, the release makes the first
- *     waiter the holder.
+ *     waiter the holder. Neither this nor M4 soon after the last time: after a handover everybody who
+ *     locks has to wait for a switch, and of a thousand waiters each has waited long.
  *  M6 One that gives up (wait.h) before a release has chosen it takes itself out of the queue;
  *     WAITERS may stay without anybody in the queue, and the release finds that out. One that was
  *     chosen comes in any case (M3), and if it does not take the mutex it has cleared COMING and
@@ -35,6 +36,7 @@
 #include "sync.h"
 
 #define HANDOVER INT64_C(1000000) /* ns */
+#define RECOVERY INT64_C(100000)  /* ns between handovers, at least */
 #define SPINS    30               /* looks, before it waits: a section may be over by then */
 
 #define LOOKS 64 /* at most so many releases past one on its way for one look at the clock */
@@ -54,6 +56,9 @@ typedef struct {
     bool handover;
     rt_queue queue;
     rt_waiter *coming; /* on its way; null: nobody */
+    int64_t handed_at; /* when that was last */
+    /* the holder's, too */
+    int64_t looked_at; /* when it first looked at the clock, past the one on its way */
 } mutex;
 
 RT_SYNC_FITS(routine_mutex_t, mutex);
@@ -161,9 +166,11 @@ static int queue_up(mutex *m, rt_block *me, bool deaf)
 
 static RT_NOINLINE int lock_slow(mutex *m, rt_block *me, bool deaf)
 {
-    /* as long as nobody waits already, and the one that holds it may be running somewhere */
+    /* as long as nobody waits already, the one that holds it may be running somewhere, and there is nothing
+     * better to do: then it is a switch that is saved, else two workers would only take it from each other */
     const rt_runtime *rt = rt_self()->runtime;
-    for (int i = 0; (!rt || rt->worker_count > 1) && i < SPINS; i++) {
+    const rt_worker *w = rt_self()->worker;
+    for (int i = 0; (!rt || rt->worker_count > 1) && !(w && rt_order_has_any(w)) && i < SPINS; i++) {
         uint64_t word;
         if (try_lock(m, me, &word))
             return 0;
@@ -236,9 +243,11 @@ static RT_NOINLINE bool release_slow(mutex *m)
     }
     rt_block *next = w->who;
     w->result = 0;
-    if (m->handover) { /* M5 */
+    const int64_t now = RT_UNLIKELY(m->handover) ? rt_clock_now() : 0;
+    if (RT_UNLIKELY(m->handover) && now - m->handed_at > RECOVERY) { /* M5 */
         const rt_waiter *after = rt_queue_head(&m->queue);
-        m->handover = after && rt_clock_now() - since(after) > HANDOVER;
+        m->handover = after && now - since(after) > HANDOVER;
+        m->handed_at = now;
         /* release: pairs with was_handed. It waits, so the mutex is there until it is made ready */
         atomic_store_explicit(&m->word, word_of(next) | (after ? WAITERS : 0), memory_order_release);
         rt_lock_release(&m->lock);
@@ -261,17 +270,24 @@ static RT_NOINLINE bool release_to_late(mutex *m, uint64_t word)
     m->looks = 1;
     rt_lock_acquire(&m->lock);
     const rt_waiter *w = m->coming;
-    const int64_t waited = w ? rt_clock_now() - since(w) : 0;
+    const int64_t now = w ? rt_clock_now() : 0, waited = w ? now - since(w) : 0;
+    const int64_t rested = now - m->handed_at;
+    /* how long it is to have patience yet */
+    const int64_t left = HANDOVER - waited > RECOVERY - rested ? HANDOVER - waited : RECOVERY - rested;
     const uint64_t next = w ? word_of(w->who) : 0;
     const uint64_t others = rt_queue_is_empty(&m->queue) ? word & WAITERS : WAITERS;
+    if (w && left < 0)
+        m->handed_at = now;
     rt_lock_release(&m->lock);
-    if (waited > HANDOVER)
+    if (w && left < 0)
         /* release: pairs with was_handed. Who came to wait since has set WAITERS, and it fails */
         return atomic_compare_exchange_strong_explicit(&m->word, &word, next | others, memory_order_release,
                                                        memory_order_relaxed);
     /* half as many as would take it to the end of its patience, if they take as long as those before */
-    const int64_t each = waited / (m->passed + 1) + 1;
-    const int64_t looks = (HANDOVER - waited) / each / 2 + 1;
+    if (m->passed == 0)
+        m->looked_at = now;
+    const int64_t each = (now - m->looked_at) / (m->passed + 1) + 1;
+    const int64_t looks = left / each / 2 + 1;
     m->looks = (uint8_t)(looks < LOOKS ? looks : LOOKS);
     m->passed = (uint16_t)(m->passed + m->looks);
     return false;
@@ -313,9 +329,12 @@ int routine_mutex_unlock(routine_mutex_t *m)
 {
     const rt_block *me = rt_self()->current;
     if (RT_LIKELY(m && me)) {
-        uint64_t mine = word_of(me); /* as in rt_mutex_release, if there are no flags */
-        if (RT_LIKELY(atomic_load_explicit(&inside(m)->word, memory_order_relaxed) == mine) &&
-            RT_LIKELY(atomic_compare_exchange_strong_explicit(&inside(m)->word, &mine, 0,
+        mutex *x = inside(m);
+        uint64_t word = atomic_load_explicit(&x->word, memory_order_relaxed);
+        /* as rt_mutex_release, if there are no flags, or it is not yet time to look at the clock (M4) */
+        if ((RT_LIKELY(word == word_of(me)) ||
+             (word == (word_of(me) | COMING) && x->looks > 1 && x->looks-- > 0)) &&
+            RT_LIKELY(atomic_compare_exchange_strong_explicit(&x->word, &word, word & COMING,
                                                               memory_order_release, memory_order_relaxed)))
             return 0;
     }
