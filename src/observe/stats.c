@@ -234,8 +234,11 @@ void routine_runtime_stats_print(routine_runtime_t *runtime, FILE *stream)
             (unsigned long long)s.total.cancelled);
     fprintf(stream, "  stacks:   %zu live, %zu cached, %zu at most\n", s.stacks_live, s.stacks_cached,
             s.stacks_peak);
-    fprintf(stream, "  threads:  %zu, %zu of them spare; %llu hand-overs of a worker, %llu refused\n",
-            s.threads, s.threads_spare, (unsigned long long)s.handovers, (unsigned long long)s.refused);
+    fprintf(stream,
+            "  threads:  %zu, %zu of them spare, and %zu for code that blocks; %llu hand-overs of a worker, "
+            "%llu refused\n",
+            s.threads, s.threads_spare, s.threads_pool, (unsigned long long)s.handovers,
+            (unsigned long long)s.refused);
     print_offenders(runtime, stream);
     fprintf(stream, "  spills:   %llu\n", (unsigned long long)s.total.spills);
     fprintf(stream, "  %-7s %11s %11s %11s %11s %11s %9s %9s %9s %9s\n", "worker", "spawned", "completed",
