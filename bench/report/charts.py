@@ -241,7 +241,7 @@ def growing(results, path):
                     if key.workers <= 1 and not key.who.variant:
                         values = results.figures[key][figure.name].values()
                         curves.setdefault(key._replace(question=""), {})[size] = figure.shown(statistics.median(values))
-            if curves and figure in figures(sizes[min(sizes)]):
+            if curves and figure in figures(sizes[min(sizes)]) and not figure.name.startswith("page_table"):
                 panels.append(Panel(f"{what}: {figure.what}", "how many there are", figure.unit, curves, 10))
     if not panels:
         return None

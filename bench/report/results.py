@@ -45,11 +45,8 @@ class Results:
             number = int(path.parent.name)
             results.rounds = max(results.rounds, number)
             try:
-                empty = path.stat().st_size == 0
-                if empty:
-                    said = path.with_suffix(".log")
-                    lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if said.exists() else []
-                    results.errors[key_of_file(path.stem)] = "".join(lines) or "no results, and it said nothing"
+                if path.stat().st_size == 0:
+                    results.errors[key_of_file(path.stem)] = last_words(path.with_suffix(".log"))
                 elif path.suffix == ".jsonl":
                     results.add_peer(number, path.read_text(encoding="utf-8"))
                 else:
@@ -192,6 +189,11 @@ def ratio(ours, others):
     """The median of those; None where that means nothing."""
     both = ratios(ours, others)
     return statistics.median(both) if both else None
+
+
+def last_words(log):
+    said = log.read_text(encoding="utf-8", errors="replace").strip() if log.exists() else ""
+    return said.splitlines()[-1] if said else "no results, and it said nothing"
 
 
 def key_of_file(stem):
