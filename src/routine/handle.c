@@ -7,7 +7,6 @@
 #include "routine.h"
 
 #include <errno.h>
-#include <sched.h>
 
 static uint64_t word_of(const rt_block *r)
 {
@@ -122,10 +121,5 @@ const char *routine_name(routine_t h)
 
 void routine_yield(void)
 {
-    const rt_thread *t = rt_enter();
-    if (RT_LIKELY(t->worker != NULL) || rt_is_routine(t))
-        rt_yield();
-    else
-        sched_yield();
-    rt_leave();
+    rt_yield_and_leave(rt_enter());
 }

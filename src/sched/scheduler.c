@@ -7,6 +7,7 @@
 #include "order.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "../base/panic.h"
@@ -182,7 +183,7 @@ static void yield_to(rt_thread *t, rt_block *next)
     rt_switch_leave(t, rt_switch_standing(t, r), &r->sp, next, &c, false);
 }
 
-static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
+static RT_NOINLINE void yield_slow(rt_thread *t, rt_worker *w)
 {
     rt_block *next = NULL;
     if (w->tick % RT_UNUSUAL_PICK == 0)
@@ -195,32 +196,48 @@ static RT_NOINLINE bool yield_slow(rt_thread *t, rt_worker *w)
         bool lone;
         next = rt_search_steal(w, &lone);
     }
-    if (!next)
-        return false;
-    yield_to(t, next);
-    return true;
+    if (next)
+        yield_to(t, next);
+    rt_leave();
 }
 
-bool rt_yield(void)
+static RT_NOINLINE void yield_without_worker(rt_thread *t)
 {
-    rt_thread *t = rt_self();
+    if (rt_is_routine(t))
+        yield_to(t, NULL); /* H6: it goes on when a worker takes it up */
+    else
+        sched_yield();
+    rt_leave();
+}
+
+static RT_NOINLINE void yield_arrived(void *passed)
+{
+    rt_switch_arrived(passed);
+    rt_leave();
+}
+
+/* Nothing that the short way needs is in a register across the switch, and the others are tail calls: so it
+ * saves none but those that the switch does. */
+void rt_yield_and_leave(rt_thread *t)
+{
     rt_worker *w = t->worker;
     if (RT_UNLIKELY(!w)) {
-        if (!rt_is_routine(t))
-            return false;
-        yield_to(t, NULL); /* H6: it goes on when a worker takes it up */
-        return true;
+        yield_without_worker(t);
+        return;
     }
     if (rt_order_look_is_due(w))
         rt_order_look_at_timers(w);
     if (RT_UNLIKELY(++w->tick % RT_UNUSUAL_PICK == 0) || RT_UNLIKELY(rt_deque_size(&w->deque) != 0) ||
-        RT_UNLIKELY(!rt_ready_enter(&w->ready)))
-        return yield_slow(t, w);
+        RT_UNLIKELY(!rt_ready_enter(&w->ready))) {
+        yield_slow(t, w);
+        return;
+    }
     rt_fifo *yielders = &w->ready.yielded;
     rt_block *next = yielders->head;
     if (RT_UNLIKELY(w->ready.woken.head != NULL) || RT_UNLIKELY(!next)) {
         rt_ready_leave(&w->ready);
-        return yield_slow(t, w);
+        yield_slow(t, w);
+        return;
     }
     /* The short way, without a commit: the list is held across the switch (ready.h), so it keeps its length.
      */
@@ -232,9 +249,15 @@ bool rt_yield(void)
     rt_stack *stack = rt_switch_standing(t, r);
     t->current = next;
     t->stack = next->stack;
-    rt_switch_arrived(
-        rt_switch_stacks(stack, &r->sp, next->stack, next->sp, rt_switch_word(RT_LEAVE_LIST), false));
-    return true;
+    void *passed =
+        rt_switch_stacks(stack, &r->sp, next->stack, next->sp, rt_switch_word(RT_LEAVE_LIST), false);
+    if (RT_UNLIKELY(passed != rt_switch_word(RT_LEAVE_LIST))) {
+        yield_arrived(passed);
+        return;
+    }
+    t = rt_self(); /* it may be another one */
+    rt_ready_leave(&t->worker->ready);
+    rt_leave_as(t);
 }
 
 void rt_breathe(void)

@@ -190,8 +190,8 @@ RT_INLINE void rt_notify(rt_worker *w)
         rt_notify_slow(w);
 }
 
-/* Lets others run. False: there was nobody, or this is a plain thread. */
-bool rt_yield(void);
+/* Lets others run; of a plain thread, other threads. It is inside, and leaves. */
+void rt_yield_and_leave(rt_thread *t);
 
 /* Now and then, from a routine that only starts and joins: lets those run that are ready, and looks at the
  * shared queue (R8). */
