@@ -7,8 +7,8 @@
 #     check.py PROGRAM COUNTS.json [--update] [--rows REGEX]
 #
 # Of each path two runs of different lengths are counted, in the thread that did most: the difference, divided by how
-# many operations more the longer one did, is what an operation executes. The least of a few is taken, since all that
-# can disturb adds instructions.
+# many operations more the longer one did, is what an operation executes. What seems to have become more is counted
+# again, and the least is taken, since all that could disturb adds instructions.
 #
 # COUNTS.json: {"CPU compiler version": {path: instructions of an operation}}. Exits with 1 if a path takes more than
 # 5 % more than is written there, or could not be counted; with 0 if there is nothing for this compiler, which it says.
@@ -22,7 +22,7 @@ import tempfile
 
 TOLERANCE = 0.05
 LONGER = 21  # how many times longer the longer run is
-USUALLY, AT_MOST = 3, 6  # so often each is counted; if it seems to be too many instructions
+USUALLY, AT_MOST = 1, 3  # so often each is counted; if it seems to be too many instructions
 
 
 class Failed(Exception):
@@ -107,8 +107,8 @@ def check(program, counts_file, update=False, rows=""):
         print(f"written to {counts_file}")
         return 0
     if not known:
-        print(f"Nothing is committed for {compiler}, so nothing was compared, and this fails nobody. To have them compared "
-              "from now on: scripts/bench --check --update, and commit.")
+        print(f"Nothing is committed for {compiler}, so nothing was compared, and this fails nobody. To have them "
+              "compared from now on: scripts/bench --check --update, and commit.")
         return 0
     if new:
         print(f"Not compared, since nothing is committed: {', '.join(new)}. scripts/bench --check --update writes it.")

@@ -36,13 +36,13 @@ def write(file, directory):
     except ModuleNotFoundError as missing:
         print(f"no charts: Python has no {missing.name} here", file=sys.stderr)
         drawn = {}
-    (place / "RESULTS.md").write_text(markdown.report(results, drawn))
+    (place / "RESULTS.md").write_text(markdown.report(results, drawn), encoding="utf-8")
     return 0
 
 
 def run(build, file, *options):
     found = machine.run(pathlib.Path(build), options)
-    pathlib.Path(file).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    pathlib.Path(file).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 

@@ -53,7 +53,7 @@ def save(figure, path):
     pyplot.close(figure)
     # texts stay texts; who has not this font takes one as wide
     text = svg.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n")
+    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")
 
 
 def grid(axes, which):
@@ -96,8 +96,7 @@ MOST = 1000  # times: what is farther off stands at the edge
 
 
 def overview(results, path):
-    counts = results.workers()
-    columns = list(dict.fromkeys([counts[0], counts[-1]])) if counts else []
+    columns = results.ends()
     rows = [
         row for row in SUMMARY if any(best_ways(results, row.question, row.figure, workers) for workers in columns)
     ]
@@ -242,7 +241,7 @@ def growing(results, path):
                     if key.workers <= 1 and not key.who.variant:
                         values = results.figures[key][figure.name].values()
                         curves.setdefault(key._replace(question=""), {})[size] = figure.shown(statistics.median(values))
-            if curves and figure in figures(sizes[min(sizes)]):
+            if curves and figure in figures(sizes[min(sizes)]) and not figure.name.startswith("page_table"):
                 panels.append(Panel(f"{what}: {figure.what}", "how many there are", figure.unit, curves, 10))
     if not panels:
         return None
@@ -317,7 +316,7 @@ def network(results, path):
         for at, what in ((0, "1000 requests a second"), (1, "µs of the server's CPU time for a request")):
             figure = figures(question)[at]
             entries = []
-            for workers in results.workers(question):
+            for workers in results.ends(question):
                 for key in results.keys(question, figure.name):
                     if key.workers == workers and plain(key):
                         shown = figure.shown(statistics.median(results.figures[key][figure.name].values()))

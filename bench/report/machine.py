@@ -21,7 +21,7 @@ def said(*command, text=""):
 
 def content(path):
     try:
-        return pathlib.Path(path).read_text(errors="replace")
+        return pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -134,7 +134,6 @@ def run(build, options):
     given = dict(option.split("=", 1) for option in options)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "load": os.getloadavg()[0],
         "machine": machine(),
         "compiler": compiler(build),
         "peers": {name: version(build) for name, (program, version) in PEERS.items() if (build / program).exists()},

@@ -108,8 +108,8 @@ def heading(results):
         lines += ["**A quick run, with small sizes: it shows that everything works; don't compare by it.**", ""]
     if options.get("filter"):
         lines += [f"**A part only: what matches `{options['filter']}`.**", ""]
-    if run.get("load", 0) >= 0.5:
-        lines += [f"**The machine was not quiet: its load was {run['load']:.1f} when this began.**", ""]
+    if float(options.get("load", 0)) >= 0.5:
+        lines += [f"**The machine was not quiet: its load was {options['load']} when this began.**", ""]
     return lines
 
 
@@ -146,7 +146,7 @@ def named(results, key):
 def listed(results, rows, wanted=ranked):
     """A line for each where somebody is ahead of us."""
     for question, figure in rows:
-        for workers in results.workers(question):
+        for workers in results.ends(question):
             before = [p for p in rivals(results, question, workers, figure, wanted) if p.ratio > 1]
             if before:
                 yield (
@@ -199,7 +199,7 @@ def failures(results):
 def summary(results):
     rows = []
     for row in SUMMARY:
-        for workers in results.workers(row.question):
+        for workers in results.ends(row.question):
             ours = results.get(row.question, "routines", workers, row.figure.name)
             if not ours:
                 continue

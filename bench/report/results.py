@@ -40,20 +40,17 @@ class Results:
     def of_rounds(cls, directory):
         results = cls()
         run = directory / "run.json"
-        results.run = json.loads(run.read_text()) if run.exists() else {}
+        results.run = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
         for path in sorted(directory.glob("*/*.json*")):
             number = int(path.parent.name)
             results.rounds = max(results.rounds, number)
             try:
-                empty = path.stat().st_size == 0
-                if empty:
-                    said = path.with_suffix(".log")
-                    lines = said.read_text(errors="replace").strip().splitlines()[-1:] if said.exists() else []
-                    results.errors[key_of_file(path.stem)] = "".join(lines) or "no results, and it said nothing"
+                if path.stat().st_size == 0:
+                    results.errors[key_of_file(path.stem)] = last_words(path.with_suffix(".log"))
                 elif path.suffix == ".jsonl":
-                    results.add_peer(number, path.read_text())
+                    results.add_peer(number, path.read_text(encoding="utf-8"))
                 else:
-                    results.add_ours(number, json.loads(path.read_text()))
+                    results.add_ours(number, json.loads(path.read_text(encoding="utf-8")))
             except (KeyError, ValueError, TypeError) as error:
                 results.errors[key_of_file(path.stem)] = f"its results cannot be read: {error!r}"
         return results
@@ -100,11 +97,11 @@ class Results:
             entries.append(entry)
         errors = [{**key._asdict(), "error": error} for key, error in sorted(self.errors.items())]
         everything = {"run": self.run, "rounds": self.rounds, "benchmarks": entries, "errors": errors}
-        path.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def of_file(cls, path):
-        everything = json.loads(path.read_text())
+        everything = json.loads(path.read_text(encoding="utf-8"))
         results = cls()
         results.run, results.rounds = everything["run"], everything["rounds"]
         for entry in everything["benchmarks"]:
@@ -148,6 +145,11 @@ class Results:
     def workers(self, question=None):
         return sorted({k.workers for k in self.figures if k.workers and question in (None, k.question)})
 
+    def ends(self, question=None):
+        """One worker, and all there are."""
+        counts = self.workers(question)
+        return sorted({counts[0], counts[-1]}) if counts else []
+
     def get(self, question, name, workers, figure="ns_per_op"):
         """{round: value}; empty if there is none."""
         return self.figures.get(Key(question, name, workers), {}).get(figure, {})
@@ -187,6 +189,11 @@ def ratio(ours, others):
     """The median of those; None where that means nothing."""
     both = ratios(ours, others)
     return statistics.median(both) if both else None
+
+
+def last_words(log):
+    said = log.read_text(encoding="utf-8", errors="replace").strip() if log.exists() else ""
+    return said.splitlines()[-1] if said else "no results, and it said nothing"
 
 
 def key_of_file(stem):

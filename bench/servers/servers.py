@@ -7,7 +7,7 @@
 #     servers.py NAME WORKERS     runs one, prints it as a line of JSON
 #
 # ROUTINES_BENCH_PROGRAMS: where the programs are (default: build/bench, as scripts/bench builds them).
-# ROUTINES_BENCH_SECONDS (0.5): a fourth of how long to measure. ROUTINES_BENCH_MILLION (1000000): a hundred times the
+# ROUTINES_BENCH_SECONDS (0.5): a sixth of how long to measure. ROUTINES_BENCH_MILLION (1000000): a hundred times the
 # idle connections. ROUTINES_BENCH_SERVER_CPUS, ROUTINES_BENCH_CLIENT_CPUS: lists for taskset (default: as this process).
 import json
 import os
@@ -15,13 +15,14 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
 root = pathlib.Path(__file__).resolve().parents[2]
 programs = pathlib.Path(os.environ.get("ROUTINES_BENCH_PROGRAMS", root / "build" / "bench"))
-seconds = 4 * float(os.environ.get("ROUTINES_BENCH_SECONDS", "0.5"))
+seconds = 6 * float(os.environ.get("ROUTINES_BENCH_SECONDS", "0.5"))
 CONNECTIONS = 64
 
 # contender: program and arguments; {} are what to serve, and the number of workers
@@ -127,6 +128,7 @@ def main():
     question, contender = sys.argv[1].split("/")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, lambda *_: fail("told to end"))  # that is an exception: the server ends too
     server, port = start(question, contender, sys.argv[2])
     try:
         figures = measure(question, port, server.pid)
