@@ -186,6 +186,31 @@ SUPPORT_UNUSED static int listener(int family, union any_address *a, socklen_t *
     return fd;
 }
 
+/* Plain calls, in tests that send signals all the time: an interrupted connect goes on by itself. */
+SUPPORT_UNUSED static int plain_connect(int fd, const struct sockaddr *to, socklen_t size)
+{
+    int rc = connect(fd, to, size);
+    if (rc != 0 && errno == EINTR) {
+        struct pollfd p = {fd, POLLOUT, 0};
+        socklen_t length = sizeof errno;
+        int error = 0;
+        while (poll(&p, 1, -1) < 0 && errno == EINTR)
+            continue;
+        rc = getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0 ? 0 : -1;
+        if (error != 0)
+            errno = error;
+    }
+    return rc;
+}
+
+SUPPORT_UNUSED static int plain_accept(int fd)
+{
+    int rc;
+    while ((rc = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) < 0 && errno == EINTR)
+        continue;
+    return rc;
+}
+
 SUPPORT_UNUSED static bool tcp_pair(int family, int fd[2])
 {
     union any_address a;
@@ -198,8 +223,8 @@ SUPPORT_UNUSED static bool tcp_pair(int family, int fd[2])
     FD(listen(l, 5));
     fd[1] = FD(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     FD(setsockopt(fd[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof small));
-    FD(connect(fd[1], &a.any, size));
-    fd[0] = FD(accept4(l, NULL, NULL, SOCK_CLOEXEC));
+    FD(plain_connect(fd[1], &a.any, size));
+    fd[0] = FD(plain_accept(l));
     close(l);
     for (int i = 0; i < 2; i++) {
         FD(setsockopt(fd[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
