@@ -192,8 +192,8 @@ SUPPORT_UNUSED static int plain_connect(int fd, const struct sockaddr *to, sockl
     int rc = connect(fd, to, size);
     if (rc != 0 && errno == EINTR) {
         struct pollfd p = {fd, POLLOUT, 0};
-        socklen_t length = sizeof errno;
         int error = 0;
+        socklen_t length = sizeof error;
         while (poll(&p, 1, -1) < 0 && errno == EINTR)
             continue;
         rc = getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0 ? 0 : -1;

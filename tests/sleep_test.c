@@ -251,6 +251,50 @@ TEST(in_the_order_of_their_times)
     support_runtime_end(runtime);
 }
 
+struct same {
+    int log[IN_ORDER];
+    int count;
+    int64_t length;
+};
+
+static struct same same;
+
+static void *sleep_as_long(void *arg)
+{
+    const int64_t begin = routine_now();
+    CHECK_EQ(routine_sleep(same.length), 0);
+    CHECK(routine_now() - begin >= same.length);
+    same.log[same.count++] = *(int *)arg; /* one worker */
+    return NULL;
+}
+
+/* Though sleeps are rounded up, those of the same length wake in the order in which they went to sleep. */
+static void *as_long_as_the_others(void *arg)
+{
+    static const int64_t lengths[] = {1, 300, 100 * ROUTINE_US, 5 * ROUTINE_MS, 70 * ROUTINE_MS};
+    for (size_t n = 0; n < COUNT_OF(lengths); n++) {
+        routine_t h[IN_ORDER];
+        same = (struct same){.length = lengths[n]};
+        for (int i = 0; i < IN_ORDER; i++) {
+            h[i] = go_copy(sleep_as_long, i);
+            routine_yield(); /* it goes to sleep */
+        }
+        for (int i = 0; i < IN_ORDER; i++)
+            CHECK_EQ(routine_join(h[i], NULL), 0);
+        CHECK_EQ(same.count, IN_ORDER);
+        for (int i = 0; i < IN_ORDER; i++)
+            CHECK_EQ(same.log[i], i);
+    }
+    return arg;
+}
+
+TEST(sleeps_of_the_same_length_keep_their_order)
+{
+    routine_runtime_t *runtime = support_runtime(1);
+    CHECK_EQ(routine_runtime_run(runtime, as_long_as_the_others, NULL, NULL), 0);
+    support_runtime_end(runtime);
+}
+
 /* ---- workers that sleep, workers that are busy ---- */
 
 /* While one sleeps far away, and so its worker, one who sleeps less is not kept waiting: nor by the other
@@ -393,6 +437,7 @@ int main(void)
         cmocka_unit_test(thousands_for_a_moment),
         cmocka_unit_test(hundreds_again_and_again),
         cmocka_unit_test(in_the_order_of_their_times),
+        cmocka_unit_test(sleeps_of_the_same_length_keep_their_order),
         cmocka_unit_test(an_earlier_one_interrupts_a_rest),
         cmocka_unit_test(beside_a_busy_one),
         cmocka_unit_test(a_shutdown_waits_for_sleepers),

@@ -31,7 +31,7 @@ ROUTINES_API int64_t routine_now(void);
  * Sleeps for so many nanoseconds, or until that time; not at all if that is over. ROUTINE_NEVER sleeps for
  * ever. Blocks the calling routine (or plain thread) only; a hundred thousand may sleep at once. Never early;
  * late by what the kernel takes to wake a thread, and if all workers are busy, until one of them comes to
- * look. routine_sleep may round up, by a 256th of ns and never by more than a millisecond, so that those who
+ * look. routine_sleep may round up, by a 256th of ns and never by more than 1.05 ms, so that those who
  * are due at about the same time are woken together; routine_sleep_until does not. Returns 0, or -ECANCELED
  * or -ETIMEDOUT if a cancellation or the limit in force ended it.
  */

@@ -323,7 +323,7 @@ int rt_sleep_until(int64_t deadline)
 }
 
 /* Sleeps end on common times, so that one wake-up of a worker serves many: late by a 256th of their length at
- * most, and never by more than a millisecond. (Linux does so for poll and select: a thousandth.) Powers of
+ * most, and never by more than 2^20 ns. (Linux does so for poll and select: a thousandth.) Powers of
  * two, so that long ones end when short ones do; those of the same length keep their order. */
 static int64_t in_company(int64_t deadline, int64_t length, int64_t limit)
 {
